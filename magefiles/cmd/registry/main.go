@@ -1,0 +1,122 @@
+// Registry is an OCI registry on loopback whose images outlive it: go-containerregistry's pkg/registry, which keeps
+// blobs on disk but manifests and tags in memory, with a store of manifests around it. It holds an empty base image
+// for ko, base:latest, so that no image on the internet is needed.
+//
+// Usage: registry -address HOST:PORT -dir FOLDER
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+func main() {
+	address := flag.String("address", "127.0.0.1:1338", "where to listen, `host:port`")
+	dir := flag.String("dir", "", "the `folder` that holds blobs, manifests and tags")
+	flag.Parse()
+	if *dir == "" || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := serve(ctx, *address, *dir); err != nil {
+		log.Fatalf("registry: %v", err)
+	}
+}
+
+func serve(ctx context.Context, address, dir string) error {
+	handler, err := newHandler(dir)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	log.Printf("serving %s on %s", dir, listener.Addr())
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	// Uploads under way are finished, as far as they take no longer than this.
+	closing, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := server.Shutdown(closing); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return server.Close()
+}
+
+// newHandler serves what dir holds and keeps there what is pushed.
+func newHandler(dir string) (http.Handler, error) {
+	blobs := filepath.Join(dir, "blobs")
+	if err := os.MkdirAll(blobs, 0o700); err != nil {
+		return nil, err
+	}
+	// What an upload left that did not end; see the disk handler of pkg/registry.
+	unfinished, err := filepath.Glob(filepath.Join(blobs, "upload-*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range unfinished {
+		if err := os.Remove(file); err != nil {
+			return nil, err
+		}
+	}
+	handler, err := keepManifests(registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs))), filepath.Join(dir, "manifests"))
+	if err != nil {
+		return nil, err
+	}
+	return handler, pushBase(handler)
+}
+
+// pushBase pushes the empty image that ko builds on, for the platform that this program runs on.
+func pushBase(handler http.Handler) error {
+	image, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}},
+	})
+	if err != nil {
+		return err
+	}
+	config, err := image.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	digest, err := image.ConfigName()
+	if err != nil {
+		return err
+	}
+	manifest, err := image.RawManifest()
+	if err != nil {
+		return err
+	}
+	if status := call(handler, http.MethodPost, "/v2/base/blobs/uploads/?digest="+digest.String(), "application/octet-stream", config); status != http.StatusCreated {
+		return fmt.Errorf("push the base image's configuration: status %d", status)
+	}
+	if status := call(handler, http.MethodPut, "/v2/base/manifests/latest", string(types.OCIManifestSchema1), manifest); status != http.StatusCreated {
+		return fmt.Errorf("push the base image: status %d", status)
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+// Package build compiles the stack's programs from the versions that go.mod pins.
+package build
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/lock"
+)
+
+// tags are those of every build, so that all share their packages in the build cache: with netgo and osusergo no
+// program but Fulcio and hsm needs the C library, and mysql leaves Trillian's other databases out.
+const tags = "netgo,osusergo,mysql"
+
+// Flags is the GOFLAGS of every build, ko's too.
+const Flags = "-trimpath -buildvcs=false -tags=" + tags
+
+// Schema is the name, beside the programs, of Trillian's database schema as the pinned version has it.
+const Schema = "trillian.sql"
+
+// stampFile says, beside the programs, what they were built from.
+const stampFile = ".built-from"
+
+// Env is environ with what decides how Go builds set to what this project needs.
+func Env(environ []string, cgo bool) []string {
+	enabled := "0"
+	if cgo {
+		enabled = "1"
+	}
+	return append(slices.Clone(environ), "GOFLAGS="+Flags, "GOWORK=off", "CGO_ENABLED="+enabled)
+}
+
+// Builder builds Packages, import paths of programs, into the folder Config.Programs.
+type Builder struct {
+	Config   config.Config
+	Console  *console.Console
+	Environ  []string
+	Packages []string
+	// Ready is called before anything is compiled: it finds a C compiler or says how to get one.
+	Ready func(context.Context) (compiler string, err error)
+}
+
+// Run builds what is not built. Programs that stand there stay as they are until all new ones are whole.
+func (b *Builder) Run(ctx context.Context) error {
+	stamp, err := b.stamp()
+	if err != nil {
+		return err
+	}
+	if b.built(stamp) {
+		return nil
+	}
+	compiler, err := b.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(b.Config.Programs, 0o755); err != nil {
+		return err
+	}
+	step := b.Console.Step("build")
+	err = b.locked(ctx, step, func() error {
+		// Another process may have built while this one waited.
+		if b.built(stamp) {
+			return nil
+		}
+		return b.build(ctx, step, compiler, stamp)
+	})
+	if err != nil {
+		step.Fail()
+		return fmt.Errorf("build: %w", err)
+	}
+	step.Done("%d programs are in %s", len(b.Packages), b.Config.Programs)
+	return nil
+}
+
+// stamp identifies what the programs are built from: the pinned versions, this project's own code, the flags, Go.
+func (b *Builder) stamp() (string, error) {
+	hash := sha256.New()
+	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, Flags, b.Packages)
+	files := []string{filepath.Join(b.Config.Root, "go.mod"), filepath.Join(b.Config.Root, "go.sum")}
+	for _, folder := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(b.Config.Root, "magefiles", folder), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		// A checkout that is moved or copied with its programs has no need to build them again.
+		fmt.Fprintln(hash, strings.TrimPrefix(name, b.Config.Root))
+		_, err = io.Copy(hash, f)
+		_ = f.Close()
+		if err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// built says whether all programs are there and come from stamp.
+func (b *Builder) built(stamp string) bool {
+	content, err := os.ReadFile(b.Config.Program(stampFile))
+	if err != nil || string(content) != stamp {
+		return false
+	}
+	names := []string{Schema}
+	for _, p := range b.Packages {
+		names = append(names, path.Base(p))
+	}
+	for _, name := range names {
+		if info, err := os.Stat(b.Config.Program(name)); err != nil || info.Size() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// locked calls f while no other process builds here.
+func (b *Builder) locked(ctx context.Context, step *console.Step, f func() error) error {
+	for {
+		held, err := lock.Acquire(b.Config.Program(".lock"))
+		if err == nil {
+			defer held.Close()
+			return f()
+		}
+		other := (*lock.HeldError)(nil)
+		if !errors.As(err, &other) {
+			return err
+		}
+		step.Detail("waits for process %d, which builds", other.PID)
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp string) error {
+	fresh := b.Config.Program(".new")
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	env := append(Env(b.Environ, true), "CC="+compiler)
+
+	// Go links only those programs anew that are not up to date where they are built.
+	if err := os.CopyFS(fresh, programsOnly{os.DirFS(b.Config.Programs)}); err != nil {
+		return err
+	}
+	step.Detail("reads the pinned modules")
+	// A program itself counts as stale until it is linked.
+	const staleLibraries = `{{if and .Stale (ne .Name "main")}}{{.ImportPath}}{{end}}`
+	list := command.New(ctx, b.Config.Root, env, "go", append([]string{"list", "-deps", "-f", staleLibraries}, b.Packages...)...)
+	stale, err := command.Output(ctx, list)
+	if err != nil {
+		return err
+	}
+	total := len(strings.Fields(stale))
+
+	args := append([]string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}, b.Packages...)
+	if err := b.compile(ctx, command.New(ctx, b.Config.Root, env, "go", args...), step, total); err != nil {
+		return err
+	}
+	folder, err := command.Output(ctx, command.New(ctx, b.Config.Root, env, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian"))
+	if err != nil {
+		return err
+	}
+	schema, err := os.ReadFile(filepath.Join(strings.TrimSpace(folder), "storage", "mysql", "schema", "storage.sql"))
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(filepath.Join(fresh, Schema), schema, 0o644); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(fresh)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := os.Rename(filepath.Join(fresh, entry.Name()), b.Config.Program(entry.Name())); err != nil {
+			return err
+		}
+	}
+	// Last, so that an interrupted move is made again.
+	return renameio.WriteFile(b.Config.Program(stampFile), []byte(stamp), 0o644)
+}
+
+// compile runs a `go build -v`, which names each package on its standard error when it has compiled it. Whatever else
+// it says is the compiler's, and is the error if it fails.
+func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step, total int) error {
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var said []string
+	compiled := 0
+	progress := func() {
+		switch {
+		case compiled >= total:
+			step.Detail("links the programs")
+		case b.Console.Fancy():
+			step.Detail("%s %d of %d packages", console.Bar(compiled, total), compiled, total)
+		default:
+			step.Detail("compiled %d of %d packages", compiled, total)
+		}
+	}
+	progress()
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		line := lines.Text()
+		switch {
+		case strings.HasPrefix(line, "go: downloading "):
+			step.Detail("%s", strings.TrimPrefix(line, "go: "))
+		case len(strings.Fields(line)) == 1:
+			compiled++
+			progress()
+		default:
+			said = append(said, line)
+		}
+	}
+	err = cmd.Wait()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return &command.Error{Program: "go build", Err: err, Output: strings.Join(said, "\n")}
+	}
+	return nil
+}
+
+// programsOnly hides from a copy of the programs' folder what is not a program.
+type programsOnly struct{ fs.FS }
+
+func (p programsOnly) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(p.FS, name)
+	return slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
+		return strings.HasPrefix(entry.Name(), ".") || !entry.Type().IsRegular()
+	}), err
+}

@@ -1,0 +1,139 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+)
+
+const launch = "sigstore-local/magefiles/cmd/launch"
+
+// builder builds packages of the module at root into a folder of the test's own.
+func builder(t *testing.T, root string, packages ...string) *Builder {
+	t.Helper()
+	discard, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { discard.Close() })
+	return &Builder{
+		Config:   config.Config{Root: root, Programs: filepath.Join(t.TempDir(), "bin")},
+		Console:  console.New(discard, func(string) string { return "" }),
+		Environ:  os.Environ(),
+		Packages: packages,
+		Ready:    func(context.Context) (string, error) { return "cc", nil },
+	}
+}
+
+func checkout(t *testing.T) string {
+	t.Helper()
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := config.Root(wd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// broken is a module of this project's name whose program does not compile.
+func broken(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	write(t, filepath.Join(root, "go.mod"), "module sigstore-local\n\ngo 1.26\n")
+	write(t, filepath.Join(root, "go.sum"), "")
+	write(t, filepath.Join(root, "magefiles", "cmd", "launch", "main.go"), "package main\n\nfunc main() { undefinedThing() }\n")
+	write(t, filepath.Join(root, "magefiles", "internal", "x.go"), "package internal\n")
+	return root
+}
+
+func TestWhatIsBuiltIsNotBuiltAgain(t *testing.T) {
+	b := builder(t, checkout(t), launch)
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"launch", Schema} {
+		if info, err := os.Stat(b.Config.Program(name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	b.Ready = func(context.Context) (string, error) { return "", errors.New("it builds again") }
+	if err := b.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// A program that is gone, or cut to nothing, is built again.
+	for _, damage := range []func(string) error{os.Remove, func(path string) error { return os.Truncate(path, 0) }} {
+		b.Ready = func(context.Context) (string, error) { return "cc", nil }
+		if err := damage(b.Config.Program("launch")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Stat(b.Config.Program("launch")); err != nil || info.Size() == 0 {
+			t.Errorf("it was not built again: %v", err)
+		}
+	}
+}
+
+func TestABuildThatFailsLeavesTheProgramsAndShowsTheCompilersWords(t *testing.T) {
+	b := builder(t, broken(t), launch)
+	write(t, b.Config.Program("launch"), "the program that was there")
+	err := b.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "undefined: undefinedThing") {
+		t.Errorf("got %v", err)
+	}
+	checkUntouched(t, b)
+}
+
+func TestABuildThatIsInterruptedLeavesThePrograms(t *testing.T) {
+	b := builder(t, checkout(t), launch)
+	write(t, b.Config.Program("launch"), "the program that was there")
+	ctx, cancel := context.WithCancel(t.Context())
+	b.Ready = func(context.Context) (string, error) {
+		cancel()
+		return "cc", nil
+	}
+	if err := b.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	checkUntouched(t, b)
+}
+
+func checkUntouched(t *testing.T, b *Builder) {
+	t.Helper()
+	content, err := os.ReadFile(b.Config.Program("launch"))
+	if err != nil || string(content) != "the program that was there" {
+		t.Errorf("the program is %q, %v", content, err)
+	}
+	if _, err := os.Stat(b.Config.Program(".new")); !os.IsNotExist(err) {
+		t.Errorf("half a build is left: %v", err)
+	}
+}
+
+func TestWithoutACompilerNothingIsBuilt(t *testing.T) {
+	b := builder(t, checkout(t), launch)
+	missing := errors.New("no compiler")
+	b.Ready = func(context.Context) (string, error) { return "", missing }
+	if err := b.Run(t.Context()); !errors.Is(err, missing) {
+		t.Errorf("got %v", err)
+	}
+}

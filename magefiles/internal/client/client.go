@@ -1,0 +1,173 @@
+// Package client is the environment in which cosign, rekor-cli, ko and other clients use this stack and nothing else.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+)
+
+// Variable is one environment variable. Its value is Value, or stands in the file Secret, or goes before the value that
+// the variable has.
+type Variable struct {
+	Name, Value, Secret string
+	Prepend             bool
+}
+
+// Environment lists the variables with which clients use the stack.
+func Environment(c config.Config) []Variable {
+	return []Variable{
+		{Name: "PATH", Value: c.Programs, Prepend: true},
+
+		// Where cosign, ko and rekor-cli go; cosign reads each flag from COSIGN_ and its name.
+		{Name: "COSIGN_REKOR_URL", Value: c.URL(config.Rekor)},
+		{Name: "COSIGN_FULCIO_URL", Value: c.URL(config.Fulcio)},
+		{Name: "COSIGN_OIDC_ISSUER", Value: c.Issuer()},
+		{Name: "COSIGN_YES", Value: "true"},
+		{Name: "COSIGN_PASSWORD", Secret: c.SecretFile(config.CosignPassword)},
+		{Name: "REKOR_REKOR_SERVER", Value: c.URL(config.Rekor)},
+		{Name: "KO_DOCKER_REPO", Value: c.Localhost(config.Registry)},
+		{Name: "KO_DEFAULTBASEIMAGE", Value: c.Image("base")},
+
+		// What they trust, and folders of the stack's own in place of ~/.sigstore and ~/.docker.
+		{Name: "SIGSTORE_ROOT_FILE", Value: c.Key("ca-root.pem")},
+		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: c.Key("ctfe.pub")},
+		{Name: "SIGSTORE_REKOR_PUBLIC_KEY", Value: c.Key("rekor.pub")},
+		{Name: "TUF_ROOT", Value: filepath.Join(c.Home(), "tuf")},
+		{Name: "DOCKER_CONFIG", Value: filepath.Join(c.Home(), "docker")},
+
+		// The names that Sigstore's own test environments give these.
+		{Name: "REKOR_URL", Value: c.URL(config.Rekor)},
+		{Name: "FULCIO_URL", Value: c.URL(config.Fulcio)},
+		{Name: "OIDC_URL", Value: c.Issuer()},
+		{Name: "ISSUER_URL", Value: c.Issuer()},
+		{Name: "CT_LOG_KEY", Value: c.Key("ctfe.pub")},
+	}
+}
+
+// Forms are the ways to write variables, by the name that the target env gives them.
+func Forms() map[string]func([]Variable) (string, error) {
+	return map[string]func([]Variable) (string, error){"sh": sh, "fish": fish, "json": asJSON, "github": github}
+}
+
+// sh writes variables as commands for a POSIX shell. A secret is read from its file when the shell runs them.
+func sh(variables []Variable) (string, error) {
+	var out strings.Builder
+	for _, v := range variables {
+		value := shellescape.Quote(v.Value)
+		switch {
+		case v.Secret != "":
+			value = `"$(cat ` + shellescape.Quote(v.Secret) + `)"`
+		case v.Prepend:
+			value += `:"$` + v.Name + `"`
+		}
+		fmt.Fprintf(&out, "export %s=%s\n", v.Name, value)
+	}
+	return out.String(), nil
+}
+
+// fish writes variables as commands for fish, which quotes as POSIX shells do as long as there is no backslash or single
+// quote; neither a value nor a path of the stack has one.
+func fish(variables []Variable) (string, error) {
+	var out strings.Builder
+	for _, v := range variables {
+		value := shellescape.Quote(v.Value)
+		switch {
+		case v.Secret != "":
+			value = `(cat ` + shellescape.Quote(v.Secret) + `)`
+		case v.Prepend:
+			value += " $" + v.Name
+		}
+		fmt.Fprintf(&out, "set -gx %s %s\n", v.Name, value)
+	}
+	return out.String(), nil
+}
+
+// asJSON writes variables as one object of names and values, those of secrets included.
+func asJSON(variables []Variable) (string, error) {
+	object := map[string]string{}
+	for _, v := range variables {
+		value, err := v.value()
+		if err != nil {
+			return "", err
+		}
+		object[v.Name] = value
+	}
+	out, err := json.MarshalIndent(object, "", "  ")
+	return string(out), err
+}
+
+// github writes variables as lines for the file that GITHUB_ENV names (GitHub Actions, "Workflow commands").
+func github(variables []Variable) (string, error) {
+	var out strings.Builder
+	for _, v := range variables {
+		value, err := v.value()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&out, "%s=%s\n", v.Name, value)
+	}
+	return out.String(), nil
+}
+
+// value is what the variable is in this process's environment.
+func (v Variable) value() (string, error) {
+	switch {
+	case v.Secret != "":
+		content, err := os.ReadFile(v.Secret)
+		return strings.TrimSuffix(string(content), "\n"), err
+	case v.Prepend:
+		return v.Value + string(os.PathListSeparator) + os.Getenv(v.Name), nil
+	default:
+		return v.Value, nil
+	}
+}
+
+// Values is base with variables set, for a process. Of base it leaves out what would send a client elsewhere, and it
+// gives the process the stack's HOME.
+func Values(c config.Config, base []string, variables []Variable) ([]string, error) {
+	env := slices.DeleteFunc(slices.Clone(base), func(entry string) bool {
+		for _, prefix := range []string{"COSIGN_", "SIGSTORE_", "REKOR_", "TUF_", "KO_", "DOCKER_"} {
+			if strings.HasPrefix(entry, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+	env = append(env, "HOME="+c.Home())
+	for _, v := range variables {
+		value, err := v.value()
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, v.Name+"="+value)
+	}
+	return env, nil
+}
+
+// GoFolders are the variables that keep go(1) where the user has it although HOME is another.
+func GoFolders(ctx context.Context, dir string) ([]string, error) {
+	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV"}
+	out, err := command.Output(ctx, command.New(ctx, dir, os.Environ(), "go", append([]string{"env", "-json"}, names...)...))
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	if err := json.Unmarshal([]byte(out), &values); err != nil {
+		return nil, err
+	}
+	var env []string
+	for _, name := range names {
+		env = append(env, name+"="+values[name])
+	}
+	return env, nil
+}

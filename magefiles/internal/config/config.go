@@ -1,0 +1,431 @@
+// Package config is the stack's configuration as a value: where things are kept, which addresses they use, and what
+// the user has asked for. It is the only reader of the environment.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Module is the name in this project's go.mod, by which Root recognises its folder.
+const Module = "sigstore-local"
+
+// CalledFrom is the variable by which targets learn the folder in which the user is; they run in the project's.
+const CalledFrom = "MAGEFILE_CALLED_FROM"
+
+// Valid says whether text can be a secret: 4 to 64 characters that are plain in a DSN, a shell-like flag file, JSON, YAML
+// and a text proto alike.
+func Valid(text string) bool { return secretValue.MatchString(text) }
+
+// Port names one listener of the stack. SIGLOCAL_PORT_ and the name is the variable that moves it.
+type Port string
+
+// The listeners of the stack, all on loopback.
+const (
+	Registry      Port = "REGISTRY"
+	LogServer     Port = "LOG_SERVER"
+	LogServerHTTP Port = "LOG_SERVER_HTTP"
+	LogSigner     Port = "LOG_SIGNER"
+	LogSignerHTTP Port = "LOG_SIGNER_HTTP"
+	Rekor         Port = "REKOR"
+	CT            Port = "CT"
+	Dex           Port = "DEX"
+	Fulcio        Port = "FULCIO"
+	FulcioGRPC    Port = "FULCIO_GRPC"
+	FulcioMetrics Port = "FULCIO_METRICS"
+)
+
+var defaultPorts = map[Port]int{
+	Registry:      1338,
+	LogServer:     8091,
+	LogServerHTTP: 8090,
+	LogSigner:     8191,
+	LogSignerHTTP: 8190,
+	Rekor:         3000,
+	CT:            6105,
+	Dex:           5556,
+	Fulcio:        5555,
+	FulcioGRPC:    5554,
+	FulcioMetrics: 2113,
+}
+
+// Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
+type Secret string
+
+// The secrets of the stack. Each is random unless its variable sets it before the stack is first started.
+const (
+	DatabasePassword Secret = "database-password"
+	HSMPIN           Secret = "hsm-pin"
+	HSMSOPIN         Secret = "hsm-so-pin"
+	CTKeyPassword    Secret = "ct-key-password"
+	DexPassword      Secret = "dex-password"
+	CosignPassword   Secret = "cosign-password"
+)
+
+var secrets = []Secret{DatabasePassword, HSMPIN, HSMSOPIN, CTKeyPassword, DexPassword, CosignPassword}
+
+// Variable is the environment variable that sets s, such as SIGLOCAL_HSM_PIN.
+func (s Secret) Variable() string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(string(s), "-", "_"))
+}
+
+// Variable is the environment variable that sets p, such as SIGLOCAL_PORT_REKOR.
+func (p Port) Variable() string { return prefix + "PORT_" + string(p) }
+
+// Installing says whether missing system packages are installed.
+type Installing string
+
+// The values of SIGLOCAL_INSTALL.
+const (
+	InstallAuto  Installing = "auto"
+	InstallNever Installing = "never"
+)
+
+// Config says where a stack keeps its things and how it is reached. Every path is absolute.
+type Config struct {
+	Root     string // the checkout
+	State    string // all that one stack makes: configuration, data, keys, secrets, logs, PIDs
+	Programs string // the built programs, shared by every stack of the checkout
+
+	Install       Installing
+	MariaDB       string   // mariadbd, if the user named one
+	PKCS11Module  string   // the PKCS#11 module, if the user named one
+	PKCS11Token   string   // the label of the token that holds the CA's key
+	Email         string   // the identity that signs
+	Users         []string // other identities that Dex vouches for
+	PresetSecrets map[Secret]string
+
+	ports map[Port]int
+}
+
+const prefix = "SIGLOCAL_"
+
+// Variable describes one environment variable that Load reads.
+type Variable struct {
+	Name, Accepts string
+	Secret        bool // its value must not be shown
+	set           func(c *Config, value string) error
+}
+
+// Variables lists every variable that Load knows, in the order of the README.
+func Variables() []Variable {
+	vars := []Variable{
+		{Name: "SIGLOCAL_STATE", Accepts: "an absolute path", set: setState},
+		{Name: "SIGLOCAL_INSTALL", Accepts: `"auto" or "never"`, set: func(c *Config, v string) error {
+			c.Install = Installing(v)
+			if c.Install != InstallAuto && c.Install != InstallNever {
+				return errNotAccepted
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_EMAIL", Accepts: "an email address in lower case such as user@example.org", set: func(c *Config, v string) error {
+			c.Email = v
+			return CheckEmail(v)
+		}},
+		{Name: "SIGLOCAL_USERS", Accepts: "email addresses in lower case with commas between them, such as alice@example.org,bob@example.org", set: func(c *Config, v string) error {
+			c.Users = strings.Split(v, ",")
+			for _, email := range c.Users {
+				if err := CheckEmail(email); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_MARIADBD", Accepts: "the absolute path of a mariadbd program", set: file(func(c *Config) *string { return &c.MariaDB })},
+		{Name: "SIGLOCAL_PKCS11_MODULE", Accepts: "the absolute path of a PKCS#11 module, a shared library", set: file(func(c *Config) *string { return &c.PKCS11Module })},
+		{Name: "SIGLOCAL_PKCS11_TOKEN", Accepts: "a token label of 1 to 32 letters, digits, dots, dashes or underscores", set: func(c *Config, v string) error {
+			c.PKCS11Token = v
+			if !tokenLabel.MatchString(v) {
+				return errNotAccepted
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_PORT_OFFSET", Accepts: "a whole number from 0 to 57344, added to every default port", set: func(c *Config, v string) error {
+			offset, err := strconv.Atoi(v)
+			if err != nil || offset < 0 || offset > maxOffset {
+				return errNotAccepted
+			}
+			for name, number := range defaultPorts {
+				c.ports[name] = number + offset
+			}
+			return nil
+		}},
+	}
+	for _, name := range PortNames() {
+		vars = append(vars, Variable{Name: name.Variable(), Accepts: "a port from 1 to 65535", set: func(c *Config, v string) error {
+			number, err := strconv.Atoi(v)
+			if err != nil || number < 1 || number > 65535 {
+				return errNotAccepted
+			}
+			c.ports[name] = number
+			return nil
+		}})
+	}
+	for _, name := range secrets {
+		vars = append(vars, Variable{Name: name.Variable(), Accepts: "4 to 64 letters, digits or any of . _ ~ + = -", Secret: true, set: func(c *Config, v string) error {
+			if !Valid(v) {
+				return errNotAccepted
+			}
+			c.PresetSecrets[name] = v
+			return nil
+		}})
+	}
+	return vars
+}
+
+// maxOffset keeps the highest default port, 8191, within 65535.
+const maxOffset = 65535 - 8191
+
+var (
+	errNotAccepted = errors.New("not accepted")
+
+	secretValue = regexp.MustCompile(`^[A-Za-z0-9._~+=-]{4,64}$`)
+	tokenLabel  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
+	plainEmail  = regexp.MustCompile(`^[a-z0-9._+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*$`)
+	plainPath   = regexp.MustCompile("^[^\\x00-\\x1f\"'`$\\\\()#?:@]+$")
+)
+
+// PortNames lists every listener, sorted.
+func PortNames() []Port {
+	return slices.Sorted(maps.Keys(defaultPorts))
+}
+
+// Load reads the configuration from environ, strings of the form NAME=value, for the checkout at root. An error names
+// the variable, what was found and what is accepted.
+func Load(root string, environ []string) (Config, error) {
+	c := Config{
+		Root:          root,
+		State:         filepath.Join(root, "state"),
+		Programs:      filepath.Join(root, "state", "bin"),
+		Install:       InstallAuto,
+		PKCS11Token:   "sigstore-local",
+		Email:         "user@example.org",
+		PresetSecrets: map[Secret]string{},
+		ports:         map[Port]int{},
+	}
+	for name, number := range defaultPorts {
+		c.ports[name] = number
+	}
+	given := map[string]string{}
+	for _, entry := range environ {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, prefix) {
+			given[name] = value
+		}
+	}
+	// In the order of Variables, so that the offset is added before one port is set.
+	for _, v := range Variables() {
+		value, ok := given[v.Name]
+		delete(given, v.Name)
+		if !ok || value == "" {
+			continue
+		}
+		if err := v.set(&c, value); err != nil {
+			if v.Secret {
+				value = fmt.Sprintf("a text of %d characters", len(value))
+			} else {
+				value = strconv.Quote(value)
+			}
+			if !errors.Is(err, errNotAccepted) {
+				return Config{}, fmt.Errorf("%s is %s: %w; accepted is %s", v.Name, value, err, v.Accepts)
+			}
+			return Config{}, fmt.Errorf("%s is %s; accepted is %s", v.Name, value, v.Accepts)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		return Config{}, fmt.Errorf("%s is not a variable of this project; the nearest is %s", name, nearest(name))
+	}
+	if err := c.checkPorts(); err != nil {
+		return Config{}, err
+	}
+	return c, c.checkState()
+}
+
+// CheckEmail refuses what is not an email address in lower case, the form in which Dex keeps and vouches for it.
+func CheckEmail(email string) error {
+	if !plainEmail.MatchString(email) {
+		return errNotAccepted
+	}
+	return nil
+}
+
+func setState(c *Config, value string) error {
+	c.State = filepath.Clean(value)
+	if !filepath.IsAbs(value) {
+		return errNotAccepted
+	}
+	if c.State == "/" {
+		return errors.New("it would fill the root folder")
+	}
+	return nil
+}
+
+// file accepts the absolute path of a regular file and stores it where field says.
+func file(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		*field(c) = value
+		if !filepath.IsAbs(value) || !plainPath.MatchString(value) {
+			return errNotAccepted
+		}
+		info, err := os.Stat(value)
+		if err != nil {
+			return errors.Unwrap(err)
+		}
+		if !info.Mode().IsRegular() {
+			return errors.New("not a file")
+		}
+		return nil
+	}
+}
+
+func (c Config) checkPorts() error {
+	taken := map[int]Port{}
+	for _, name := range PortNames() {
+		number := c.ports[name]
+		if other, ok := taken[number]; ok {
+			return fmt.Errorf("%s and %s are both port %d; accepted are ports that differ", other.Variable(), name.Variable(), number)
+		}
+		taken[number] = name
+	}
+	return nil
+}
+
+// MaxSocketPath is how many bytes the path of a Unix socket may have: one less than sun_path in sockaddr_un.
+func MaxSocketPath() int {
+	if runtime.GOOS == "linux" {
+		return 107
+	}
+	return 103
+}
+
+func (c Config) checkState() error {
+	if !plainPath.MatchString(c.State) {
+		return fmt.Errorf("the state folder is %q; accepted is a path without quotes, backslashes, control characters or any of $ ( ) # ? : @ "+
+			"(set SIGLOCAL_STATE to another folder)", c.State)
+	}
+	for _, socket := range []string{c.DatabaseSocket(), c.FulcioSocket()} {
+		if len(socket) > MaxSocketPath() {
+			return fmt.Errorf("the socket's path %s has %d bytes; accepted are at most %d on this system "+
+				"(set SIGLOCAL_STATE to a folder with a shorter path)", socket, len(socket), MaxSocketPath())
+		}
+	}
+	return nil
+}
+
+// nearest is the known variable with the least edit distance to name.
+func nearest(name string) string {
+	best, bestDistance := "", int(^uint(0)>>1)
+	for _, v := range Variables() {
+		if d := distance(name, v.Name); d < bestDistance {
+			best, bestDistance = v.Name, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substituted := diagonal
+			if a[i] != b[j] {
+				substituted++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substituted, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// Root is the folder of the checkout that holds dir: the nearest one at or above it whose go.mod is this project's.
+func Root(dir string) (string, error) {
+	for at := dir; ; at = filepath.Dir(at) {
+		mod, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		if err == nil && strings.HasPrefix(string(mod), "module "+Module+"\n") {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("%s is not in a checkout of %s: no folder above it has its go.mod", dir, Module)
+		}
+	}
+}
+
+// Port is the number of the listener p.
+func (c Config) Port(p Port) int { return c.ports[p] }
+
+// Address is where p listens, such as 127.0.0.1:3000.
+func (c Config) Address(p Port) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.ports[p]))
+}
+
+// Localhost is the address of p as clients name it, such as localhost:1338: what an OIDC issuer and an image are known
+// by outlives the address, and registries on localhost are spoken to without TLS.
+func (c Config) Localhost(p Port) string {
+	return net.JoinHostPort("localhost", strconv.Itoa(c.ports[p]))
+}
+
+// URL is the base URL of p on 127.0.0.1, without a slash at its end.
+func (c Config) URL(p Port) string { return "http://" + c.Address(p) }
+
+// Issuer is the OIDC issuer that Dex is and Fulcio trusts.
+func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
+
+// CTLog is the URL of the CT log with its prefix.
+func (c Config) CTLog() string { return "http://" + c.Localhost(CT) + "/sigstore" }
+
+// Image is the reference of a repository in the stack's registry.
+func (c Config) Image(repository string) string { return c.Localhost(Registry) + "/" + repository }
+
+// Program is the path of a built program.
+func (c Config) Program(name string) string { return filepath.Join(c.Programs, name) }
+
+// ConfigFile is the path of a rendered configuration file.
+func (c Config) ConfigFile(name string) string { return filepath.Join(c.State, "config", name) }
+
+// Data is the path of a service's data.
+func (c Config) Data(name string) string { return filepath.Join(c.State, "data", name) }
+
+// Key is the path of a key, public key or certificate.
+func (c Config) Key(name string) string { return filepath.Join(c.State, "keys", name) }
+
+// Log is the path of a service's log.
+func (c Config) Log(service string) string { return filepath.Join(c.State, "logs", service+".log") }
+
+// Run is the path of a file that lives as long as a process: a PID file, a lock, a socket.
+func (c Config) Run(name string) string { return filepath.Join(c.State, "run", name) }
+
+// SecretFile is the path of the file that holds s.
+func (c Config) SecretFile(s Secret) string { return filepath.Join(c.State, "secrets", string(s)) }
+
+// Home is the HOME of every program that the stack runs, so that none touches the user's.
+func (c Config) Home() string { return filepath.Join(c.State, "home") }
+
+// DatabaseSocket is the path of MariaDB's Unix socket.
+func (c Config) DatabaseSocket() string { return c.Run("mariadb.sock") }
+
+// FulcioSocket is the path of the Unix socket of Fulcio's legacy gRPC server.
+func (c Config) FulcioSocket() string { return c.Run("fulcio.sock") }
+
+// Folders lists the folders of a stack, each to be of mode 0700.
+func (c Config) Folders() []string {
+	folders := []string{c.State}
+	for _, name := range []string{"bundles", "config", "data", "home", "keys", "logs", "run", "secrets", "tmp"} {
+		folders = append(folders, filepath.Join(c.State, name))
+	}
+	return folders
+}

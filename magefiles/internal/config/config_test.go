@@ -1,0 +1,143 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDefaultsAreTheDocumentedAddresses(t *testing.T) {
+	c, err := Load("/checkout", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got, want := range map[string]string{
+		c.State:            "/checkout/state",
+		c.Programs:         "/checkout/state/bin",
+		c.Image("x"):       "localhost:1338/x",
+		c.Address(Rekor):   "127.0.0.1:3000",
+		c.CTLog():          "http://localhost:6105/sigstore",
+		c.Issuer():         "http://localhost:5556",
+		c.URL(Fulcio):      "http://127.0.0.1:5555",
+		c.DatabaseSocket(): "/checkout/state/run/mariadb.sock",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestOffsetShiftsAllPortsAndAPortsOwnVariableWins(t *testing.T) {
+	c, err := Load("/checkout", []string{"SIGLOCAL_PORT_REKOR=4000", "SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_STATE=/elsewhere"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range PortNames() {
+		want := defaultPorts[name] + 100
+		if name == Rekor {
+			want = 4000
+		}
+		if got := c.Port(name); got != want {
+			t.Errorf("%s: got %d, want %d", name, got, want)
+		}
+	}
+	if c.Programs != "/checkout/state/bin" {
+		t.Errorf("a stack with a folder of its own does not share the checkout's programs: %s", c.Programs)
+	}
+}
+
+func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
+	folder := t.TempDir()
+	for _, test := range []struct {
+		environ []string
+		want    []string
+	}{
+		{[]string{"SIGLOCAL_PORT_REKOR=http"}, []string{"SIGLOCAL_PORT_REKOR", `"http"`, "1 to 65535"}},
+		{[]string{"SIGLOCAL_PORT_REKOR=0"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
+		{[]string{"SIGLOCAL_PORT_REKOR=65536"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
+		{[]string{"SIGLOCAL_PORT_REKOR=-1"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
+		{[]string{"SIGLOCAL_PORT_REKOR=3000 "}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
+		{[]string{"SIGLOCAL_PORT_REKOR=5556"}, []string{"SIGLOCAL_PORT_DEX and SIGLOCAL_PORT_REKOR", "5556"}},
+		{[]string{"SIGLOCAL_PORT_OFFSET=-1"}, []string{"SIGLOCAL_PORT_OFFSET", "0 to 57344"}},
+		{[]string{"SIGLOCAL_PORT_OFFSET=57345"}, []string{"SIGLOCAL_PORT_OFFSET", "0 to 57344"}},
+		{[]string{"SIGLOCAL_PORT_OFFSET=1e3"}, []string{"SIGLOCAL_PORT_OFFSET", "0 to 57344"}},
+		{[]string{"SIGLOCAL_STATE=state"}, []string{"SIGLOCAL_STATE", `"state"`, "absolute"}},
+		{[]string{"SIGLOCAL_STATE=/"}, []string{"SIGLOCAL_STATE", "root folder"}},
+		{[]string{"SIGLOCAL_STATE=/a$b"}, []string{"/a$b", "SIGLOCAL_STATE"}},
+		{[]string{"SIGLOCAL_STATE=/a'b"}, []string{"/a'b", "SIGLOCAL_STATE"}},
+		{[]string{"SIGLOCAL_STATE=/a\nb"}, []string{`/a\nb`, "SIGLOCAL_STATE"}},
+		{[]string{"SIGLOCAL_STATE=/" + strings.Repeat("x", 100)}, []string{"bytes", "SIGLOCAL_STATE"}},
+		{[]string{"SIGLOCAL_INSTALL=maybe"}, []string{"SIGLOCAL_INSTALL", `"maybe"`, `"never"`}},
+		{[]string{"SIGLOCAL_EMAIL=me"}, []string{"SIGLOCAL_EMAIL", `"me"`, "user@example.org"}},
+		{[]string{"SIGLOCAL_EMAIL=Me <me@example.org>"}, []string{"SIGLOCAL_EMAIL"}},
+		{[]string{"SIGLOCAL_EMAIL=a@b, c@d"}, []string{"SIGLOCAL_EMAIL"}},
+		{[]string{"SIGLOCAL_EMAIL=Me@example.org"}, []string{"SIGLOCAL_EMAIL", "lower case"}},
+		{[]string{"SIGLOCAL_EMAIL=@example.org"}, []string{"SIGLOCAL_EMAIL"}},
+		{[]string{"SIGLOCAL_EMAIL=me@"}, []string{"SIGLOCAL_EMAIL"}},
+		{[]string{"SIGLOCAL_USERS=alice"}, []string{"SIGLOCAL_USERS", "alice@example.org,bob@example.org"}},
+		{[]string{"SIGLOCAL_USERS=alice@example.org, bob@example.org"}, []string{"SIGLOCAL_USERS"}},
+		{[]string{"SIGLOCAL_USERS=alice@example.org,"}, []string{"SIGLOCAL_USERS"}},
+		{[]string{"SIGLOCAL_MARIADBD=mariadbd"}, []string{"SIGLOCAL_MARIADBD", "absolute path"}},
+		{[]string{"SIGLOCAL_MARIADBD=/no/such/mariadbd"}, []string{"SIGLOCAL_MARIADBD", "no such file"}},
+		{[]string{"SIGLOCAL_MARIADBD=" + folder}, []string{"SIGLOCAL_MARIADBD", "not a file"}},
+		{[]string{"SIGLOCAL_PKCS11_MODULE=/no/such.so"}, []string{"SIGLOCAL_PKCS11_MODULE", "no such file"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=two words"}, []string{"SIGLOCAL_PKCS11_TOKEN", "1 to 32"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=" + strings.Repeat("x", 33)}, []string{"SIGLOCAL_PKCS11_TOKEN", "1 to 32"}},
+		{[]string{"SIGLOCAL_HSM_PIN=123"}, []string{"SIGLOCAL_HSM_PIN", "3 characters", "4 to 64"}},
+		{[]string{"SIGLOCAL_DEX_PASSWORD=with space"}, []string{"SIGLOCAL_DEX_PASSWORD", "4 to 64"}},
+		{[]string{"SIGLOCAL_DATABASE_PASSWORD=it's"}, []string{"SIGLOCAL_DATABASE_PASSWORD", "4 to 64"}},
+		{[]string{"SIGLOCAL_PORT_RECOR=1"}, []string{"SIGLOCAL_PORT_RECOR", "nearest is SIGLOCAL_PORT_REKOR"}},
+		{[]string{"SIGLOCAL_STAT=/x"}, []string{"SIGLOCAL_STAT ", "nearest is SIGLOCAL_STATE"}},
+		{[]string{"SIGLOCAL_=/x"}, []string{"SIGLOCAL_ ", "nearest is"}},
+	} {
+		_, err := Load("/checkout", test.environ)
+		if err == nil {
+			t.Errorf("%q is accepted", test.environ)
+			continue
+		}
+		for _, want := range test.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: the message does not say %q: %v", test.environ, want, err)
+			}
+		}
+	}
+}
+
+func TestARefusedSecretIsNotShown(t *testing.T) {
+	_, err := Load("/checkout", []string{"SIGLOCAL_HSM_PIN=my secret pin"})
+	if err == nil || strings.Contains(err.Error(), "my secret pin") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEmptyVariablesAreAsIfUnset(t *testing.T) {
+	var environ []string
+	for _, v := range Variables() {
+		environ = append(environ, v.Name+"=")
+	}
+	if _, err := Load("/checkout", environ); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRootIsFoundFromAnyFolderBelow(t *testing.T) {
+	root := t.TempDir()
+	below := filepath.Join(root, "a", "b")
+	if err := os.MkdirAll(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module "+Module+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// A module of somebody else's in between does not count.
+	if err := os.WriteFile(filepath.Join(root, "a", "go.mod"), []byte("module example.org/other\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Root(below); err != nil || got != root {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := Root("/"); err == nil {
+		t.Error("found a checkout above the root folder")
+	}
+}

@@ -1,0 +1,237 @@
+// Package database makes and asks the stack's MariaDB: its data folder, its accounts, and the schema and trees of
+// Trillian.
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// databases are those of the stack, each for the account of the same name.
+var databases = []string{"trillian", "rekor", "dex"}
+
+// Error numbers of MariaDB (https://mariadb.com/kb/en/mariadb-error-code-reference/).
+const (
+	errAccessDenied = 1045
+	errDuplicateKey = 1061
+)
+
+// RootArgs are the arguments without which mariadbd refuses to run as root.
+func RootArgs() []string {
+	if os.Geteuid() == 0 {
+		return []string{"--user=root"}
+	}
+	return nil
+}
+
+// newData is what a new data folder takes, its redo log of 96 MiB above all, with room for the first entries, in bytes.
+const newData = 256 << 20
+
+// Install makes MariaDB's data folder, unless it is there, with the program mariadb-install-db of the server.
+func Install(ctx context.Context, c config.Config, server, installer string) error {
+	data := c.Data("mariadb")
+	if _, err := os.Stat(data); err == nil {
+		return nil
+	}
+	if err := service.RoomFor(c, newData); err != nil {
+		return fmt.Errorf("make MariaDB's data folder: %w", err)
+	}
+	// Made under another name and then moved, so that an interrupted one does not pass for a whole one.
+	fresh := data + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	args := append([]string{
+		// --force: it would otherwise insist on finding the host by its name, which no account here needs.
+		"--no-defaults", "--datadir=" + fresh, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--force",
+	}, RootArgs()...)
+	env := []string{
+		"PATH=" + filepath.Dir(server) + string(os.PathListSeparator) + os.Getenv("PATH") + string(os.PathListSeparator) + "/usr/sbin",
+		"HOME=" + c.Home(), "TMPDIR=" + filepath.Join(c.State, "tmp"),
+	}
+	if _, err := command.Combined(ctx, command.New(ctx, c.Home(), env, installer, args...)); err != nil {
+		return fmt.Errorf("make MariaDB's data folder: %w", err)
+	}
+	return os.Rename(fresh, data)
+}
+
+// connect opens the database name ("" for none) as root.
+func connect(c config.Config, name, password string) (*sql.DB, error) {
+	settings := mysql.NewConfig()
+	settings.User, settings.Passwd, settings.DBName = "root", password, name
+	settings.Net, settings.Addr = "unix", c.DatabaseSocket()
+	// What the driver logs is what it returns as an error too.
+	settings.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(settings)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+// open connects as root. A server that has just been made lets root in without a password.
+func open(ctx context.Context, c config.Config, name string) (*sql.DB, error) {
+	password, err := service.Secret(c, config.DatabasePassword)
+	if err != nil {
+		return nil, err
+	}
+	var denied error
+	for _, attempt := range []string{password, ""} {
+		db, err := connect(c, name, attempt)
+		if err != nil {
+			return nil, err
+		}
+		err = db.PingContext(ctx)
+		if err == nil {
+			return db, nil
+		}
+		_ = db.Close()
+		if !isError(err, errAccessDenied) {
+			return nil, err
+		}
+		denied = err
+	}
+	return nil, fmt.Errorf("MariaDB does not take the password in %s (%w): %w: put back the one that it was made with",
+		c.SecretFile(config.DatabasePassword), denied, service.ErrHopeless)
+}
+
+func isError(err error, number uint16) bool {
+	serverErr := (*mysql.MySQLError)(nil)
+	return errors.As(err, &serverErr) && serverErr.Number == number
+}
+
+// Ping asks the server for something that it answers only once it can be used.
+func Ping(ctx context.Context, c config.Config) error {
+	db, err := open(ctx, c, "")
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// Prepare makes what is missing of accounts, databases and Trillian's schema.
+func Prepare(ctx context.Context, c config.Config) error {
+	db, err := open(ctx, c, "")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	password, err := service.Secret(c, config.DatabasePassword)
+	if err != nil {
+		return err
+	}
+	// A secret holds no character that is special in SQL, which has no placeholders here.
+	var statements []string
+	for _, name := range databases {
+		statements = append(statements,
+			fmt.Sprintf("CREATE DATABASE IF NOT EXISTS %s CHARACTER SET utf8mb4", name),
+			fmt.Sprintf("CREATE USER IF NOT EXISTS %s@localhost IDENTIFIED BY '%s'", name, password),
+			fmt.Sprintf("GRANT ALL ON %s.* TO %s@localhost", name, name))
+	}
+	schema, err := os.ReadFile(c.Program(build.Schema))
+	if err != nil {
+		return err
+	}
+	statements = append(statements, "USE trillian")
+	statements = append(statements, split(string(schema))...)
+	// Last, so that what comes before is done again if this is interrupted.
+	statements = append(statements, fmt.Sprintf("ALTER USER root@localhost IDENTIFIED BY '%s'", password))
+	strangers, err := strangers(ctx, db)
+	if err != nil {
+		return err
+	}
+	statements = append(strangers, statements...)
+	session, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	for _, statement := range statements {
+		// Not every statement of the schema can say IF NOT EXISTS.
+		if _, err := session.ExecContext(ctx, statement); err != nil && !isError(err, errDuplicateKey) {
+			what, _, _ := strings.Cut(statement, "(")
+			return fmt.Errorf("prepare MariaDB: %s: %w", strings.ReplaceAll(what, password, "…"), err)
+		}
+	}
+	return nil
+}
+
+// strangers are the statements that drop the accounts that mariadb-install-db makes beside root's, without a password.
+func strangers(ctx context.Context, db *sql.DB) ([]string, error) {
+	rows, err := db.QueryContext(ctx,
+		"SELECT CONCAT('DROP USER ', QUOTE(User), '@', QUOTE(Host)) FROM mysql.user "+
+			"WHERE (User, Host) <> ('root', 'localhost') AND User NOT IN ('mariadb.sys', 'trillian', 'rekor', 'dex')")
+	if err != nil {
+		return nil, fmt.Errorf("prepare MariaDB: list its accounts: %w", err)
+	}
+	defer rows.Close()
+	var statements []string
+	for rows.Next() {
+		var statement string
+		if err := rows.Scan(&statement); err != nil {
+			return nil, err
+		}
+		statements = append(statements, statement)
+	}
+	return statements, rows.Err()
+}
+
+// split takes a script apart into its statements, without comments.
+func split(script string) []string {
+	var code strings.Builder
+	for line := range strings.Lines(script) {
+		line, _, _ = strings.Cut(line, "--")
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			code.WriteString(line + "\n")
+		}
+	}
+	var statements []string
+	for statement := range strings.SplitSeq(code.String(), ";") {
+		if statement = strings.TrimSpace(statement); statement != "" {
+			statements = append(statements, statement)
+		}
+	}
+	return statements
+}
+
+// Tree is the ID of the Trillian tree that is displayed as name. It is made, over the log server's admin API, if there
+// is none, or only one that was never finished: a tree has a head as soon as it can be used.
+func Tree(ctx context.Context, c config.Config, name string) (int64, error) {
+	db, err := open(ctx, c, "trillian")
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	find := func() (id int64, err error) {
+		err = db.QueryRowContext(ctx,
+			"SELECT TreeId FROM Trees JOIN TreeHead USING (TreeId) WHERE DisplayName = ? ORDER BY CreateTimeMillis LIMIT 1", name).Scan(&id)
+		return id, err
+	}
+	id, err := find()
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	cmd := command.New(ctx, c.Home(), []string{"HOME=" + c.Home()}, c.Program("createtree"),
+		"--admin_server="+c.Address(config.LogServer), "--display_name="+name, "--logtostderr")
+	made, err := command.Output(ctx, cmd)
+	if err != nil {
+		return 0, fmt.Errorf("make the tree of %s: %w", name, err)
+	}
+	if _, err := strconv.ParseInt(strings.TrimSpace(made), 10, 64); err != nil {
+		return 0, fmt.Errorf("make the tree of %s: createtree printed %q, not an ID", name, made)
+	}
+	return find()
+}

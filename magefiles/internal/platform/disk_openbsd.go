@@ -1,0 +1,10 @@
+package platform
+
+import "golang.org/x/sys/unix"
+
+// FreeDisk is how many bytes an ordinary user can still write to the file system of folder.
+func FreeDisk(folder string) (int64, error) {
+	var stat unix.Statfs_t
+	err := unix.Statfs(folder, &stat)
+	return stat.F_bavail * int64(stat.F_bsize), err
+}

@@ -1,0 +1,150 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// keptLogs is how many logs of earlier starts are kept beside the current one.
+const keptLogs = 3
+
+// rotate moves path to path.1, path.1 to path.2 and so on, and drops the oldest.
+func rotate(path string) error {
+	for i := keptLogs; i > 0; i-- {
+		from := path
+		if i > 1 {
+			from = fmt.Sprintf("%s.%d", path, i-1)
+		}
+		if err := os.Rename(from, fmt.Sprintf("%s.%d", path, i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// LogTail is the last lines of the log at path, each indented and with a newline; empty if there are none.
+func LogTail(path string, lines int) string {
+	reader := NewLogReader(path, lines)
+	defer reader.Close()
+	all, err := reader.read()
+	if err != nil {
+		return ""
+	}
+	var out strings.Builder
+	for _, line := range all {
+		line = stackTrace.ReplaceAllString(line, "")
+		if runes := []rune(line); len(runes) > longestLine {
+			line = string(runes[:longestLine]) + "…"
+		}
+		fmt.Fprintf(&out, "  | %s\n", line)
+	}
+	return out.String()
+}
+
+// stackTrace is what zap adds to a line that is logged as JSON. It is of use in the log, and only there.
+var stackTrace = regexp.MustCompile(`,"stacktrace":"(?:[^"\\]|\\.)*"`)
+
+// longestLine is how much of a log's line is shown, in characters.
+const longestLine = 400
+
+// LogReader reads a log's last lines, and then what is added to it, also when a new start has moved it away and begun
+// another.
+type LogReader struct {
+	path  string
+	lines int // how many of the last lines come first
+
+	file    *os.File
+	partial []byte // the beginning of a line whose end is not written yet
+}
+
+// NewLogReader reads the log at path from its last lines on. There need not be a log yet.
+func NewLogReader(path string, lines int) *LogReader { return &LogReader{path: path, lines: lines} }
+
+// Close gives up the file.
+func (r *LogReader) Close() {
+	if r.file != nil {
+		_ = r.file.Close()
+	}
+}
+
+// read returns the lines that were added since it was last called.
+func (r *LogReader) read() ([]string, error) {
+	first := r.file == nil
+	if first {
+		file, err := os.Open(r.path)
+		if errors.Is(err, os.ErrNotExist) {
+			r.lines = -1 // when it comes, all of it is new
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.file = file
+	}
+	added, err := io.ReadAll(r.file)
+	if err != nil {
+		return nil, err
+	}
+	moved := r.moved()
+	whole := append(r.partial, added...)
+	end := bytes.LastIndexByte(whole, '\n') + 1
+	if moved || first {
+		end = len(whole)
+	}
+	r.partial = bytes.Clone(whole[end:])
+	var lines []string
+	if end > 0 {
+		lines = strings.Split(strings.TrimSuffix(string(whole[:end]), "\n"), "\n")
+	}
+	if first && r.lines >= 0 && len(lines) > r.lines {
+		lines = lines[len(lines)-r.lines:]
+	}
+	if moved {
+		_ = r.file.Close()
+		r.file, r.lines = nil, -1
+	}
+	return lines, nil
+}
+
+// moved says whether the log at the path is another file by now.
+func (r *LogReader) moved() bool {
+	current, err := os.Stat(r.path)
+	if err != nil {
+		return false
+	}
+	own, err := r.file.Stat()
+	return err == nil && !os.SameFile(own, current)
+}
+
+// ReadLogs calls show for each line of the logs, with the index of its reader: once for what is there, and with follow
+// for what is added until ctx ends.
+func ReadLogs(ctx context.Context, readers []*LogReader, follow bool, show func(reader int, line string) error) error {
+	for {
+		for i, reader := range readers {
+			lines, err := reader.read()
+			if err != nil {
+				return err
+			}
+			for _, line := range lines {
+				if err := show(i, line); err != nil {
+					return err
+				}
+			}
+		}
+		if !follow {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,30 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// Answers is a probe that a GET of url succeeds.
+func Answers(url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		// A client of its own: the stack is never behind the user's proxy, and no connection is kept for a next probe.
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			said, _ := io.ReadAll(io.LimitReader(response.Body, 300))
+			return fmt.Errorf("GET %s: %s: %s", url, response.Status, said)
+		}
+		return nil
+	}
+}

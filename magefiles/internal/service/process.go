@@ -1,0 +1,77 @@
+package service
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigstore-local/magefiles/internal/lock"
+)
+
+// process is a running daemon, known by the lock that it holds on its PID file.
+type process struct {
+	pidFile string
+	pid     int
+}
+
+// running finds the daemon of s; ok says whether it lives.
+func (e *Engine) running(s Service) (p process, ok bool, err error) {
+	p.pidFile = e.pidFile(s)
+	p.pid, err = lock.Holder(p.pidFile)
+	return p, p.pid != 0, err
+}
+
+// alive says whether the daemon lives. A PID alone does not: it can be another process's by now.
+func (p process) alive() bool {
+	holder, err := lock.Holder(p.pidFile)
+	return err == nil && holder == p.pid
+}
+
+// signal sends sig to the daemon, and to nothing else: the process is looked up first and the lock asked after, so that
+// (where the system has handles for processes) the handle cannot be that of a process that got the PID since.
+func (p process) signal(sig os.Signal) error {
+	handle, err := os.FindProcess(p.pid)
+	if err != nil {
+		return err
+	}
+	defer handle.Release()
+	if !p.alive() {
+		return os.ErrProcessDone
+	}
+	return handle.Signal(sig)
+}
+
+// lastStart reads when s was last started, and as which process, from its PID file. A service that was stopped leaves
+// an empty file.
+func (e *Engine) lastStart(s Service) (pid int, since time.Time) {
+	content, err := os.ReadFile(e.pidFile(s))
+	if err != nil {
+		return 0, time.Time{}
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return 0, time.Time{}
+	}
+	info, err := os.Stat(e.pidFile(s))
+	if err != nil {
+		return 0, time.Time{}
+	}
+	return pid, info.ModTime()
+}
+
+// forget empties the PID file of s after it was stopped, so that it does not pass for one that died.
+func (e *Engine) forget(s Service) error {
+	err := os.Truncate(e.pidFile(s), 0)
+	if err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("empty the PID file: %w", err)
+	}
+	return nil
+}
+
+// Runs says whether the daemon of s lives.
+func (e *Engine) Runs(s Service) (bool, error) {
+	_, alive, err := e.running(s)
+	return alive, err
+}

@@ -1,0 +1,52 @@
+// Package service runs the stack's daemons in the background. Services differ in data, not in behaviour: a Service
+// says what to run and how to tell that it works, and an Engine starts, watches and stops it. The files are named after
+// the way that this goes: service, configure, start, process, status, stop.
+package service
+
+import (
+	"context"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+)
+
+// Service describes a daemon.
+type Service struct {
+	// Name is what the service is called: in messages, and in the names of its log and PID file.
+	Name string
+	// Program is the absolute path of the executable; Args are its arguments, which hold no secret, since every user of
+	// the machine can read them.
+	Program string
+	Args    []string
+	// Module is the module whose version is the program's, if that is not the module that the program is of.
+	Module string
+	// Env are variables of the form NAME=value beside those that every daemon gets.
+	Env []string
+	// Templates names the templates from which its configuration is rendered at each start.
+	Templates []string
+	// Listens are the ports that it must find free.
+	Listens []config.Port
+	// Sockets are the Unix sockets that it makes and, killed, leaves behind, and that it would not replace.
+	Sockets []string
+	// Address is where clients reach it.
+	Address string
+	// Ready asks the service for something that it can answer only if it works, and what it stands on too.
+	Ready func(context.Context) error
+	// EndsOnSecondTerm says that after SIGTERM the program idles before it ends, unless it is sent a second one.
+	EndsOnSecondTerm bool
+	// Grace is how long it may take to end before it is killed; 10 seconds if zero.
+	Grace time.Duration
+	// Hint is what to try if it does not start.
+	Hint string
+}
+
+// Engine starts and stops services as its configuration says.
+type Engine struct {
+	Config  config.Config
+	Console *console.Console
+	// StartTimeout is how long a service may take until it is ready.
+	StartTimeout time.Duration
+}
+
+func (e *Engine) pidFile(s Service) string { return e.Config.Run(s.Name + ".pid") }

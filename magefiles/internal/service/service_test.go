@@ -1,0 +1,661 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/lock"
+)
+
+// The test binary is the helper program too: with HELPER set it is a daemon that behaves as that says.
+func TestMain(m *testing.M) {
+	switch os.Getenv("HELPER") {
+	case "":
+		os.Exit(testMain(m))
+	case "serve": // serves on ADDRESS until it is asked to end
+		serve()
+	case "die":
+		fmt.Println("first line of the helper")
+		fmt.Println("the helper cannot go on")
+		os.Exit(3)
+	case "deaf": // serves, and does not end when asked to
+		signal.Ignore(syscall.SIGTERM)
+		serve()
+	case "idle": // as Trillian's: idles after a first SIGTERM, ends on a second
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		go func() {
+			<-signals
+			signal.Stop(signals)
+			signal.Reset(syscall.SIGTERM)
+		}()
+		serve()
+	case "mute": // runs and never answers
+		time.Sleep(time.Hour)
+	}
+}
+
+func serve() {
+	err := http.ListenAndServe(os.Getenv("ADDRESS"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, strconv.Itoa(os.Getpid()))
+	}))
+	fmt.Println(err)
+	os.Exit(1)
+}
+
+var launcher string
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "launch")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	launcher = filepath.Join(dir, "launch")
+	if out, err := exec.Command("go", "build", "-o", launcher, "sigstore-local/magefiles/cmd/launch").CombinedOutput(); err != nil {
+		fmt.Printf("%v: %s\n", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// engine returns an engine with a state folder of its own, whose daemons end with the test.
+func engine(t *testing.T) *Engine {
+	t.Helper()
+	// t.TempDir's paths are too long for sockets.
+	state, err := os.MkdirTemp("", "sl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	c, err := config.Load("/checkout", []string{"SIGLOCAL_STATE=" + filepath.Join(state, "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Programs = filepath.Dir(launcher)
+	if err := MakeFolders(c); err != nil {
+		t.Fatal(err)
+	}
+	discard, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { discard.Close() })
+	return &Engine{Config: c, Console: console.New(discard, func(string) string { return "" }), StartTimeout: 10 * time.Second}
+}
+
+// helper describes the helper program as a service on a free port.
+func helper(t *testing.T, e *Engine, behaviour string) Service {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Service{
+		Name: "helper", Program: program, Env: []string{"HELPER=" + behaviour, "ADDRESS=" + address}, Address: address,
+		Ready: Answers("http://" + address), Hint: "try something else",
+	}
+	t.Cleanup(func() {
+		if pid, err := lock.Holder(e.pidFile(s)); err == nil && pid != 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return s
+}
+
+func mustStart(t *testing.T, e *Engine, s Service) Status {
+	t.Helper()
+	if err := e.Start(t.Context(), s, nil); err != nil {
+		t.Fatal(err)
+	}
+	status := e.Status(t.Context(), s)
+	if status.State != Ready || status.PID == 0 || status.Since.IsZero() {
+		t.Fatalf("after a start: %+v", status)
+	}
+	return status
+}
+
+func TestAServiceThatIsStartedTwiceRunsOnce(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	first := mustStart(t, e, s)
+	second := mustStart(t, e, s)
+	if first.PID != second.PID {
+		t.Errorf("process %d, then %d", first.PID, second.PID)
+	}
+	content, err := os.ReadFile(e.pidFile(s))
+	if err != nil || string(content) != fmt.Sprintln(first.PID) {
+		t.Errorf("the PID file holds %q, %v", content, err)
+	}
+}
+
+func TestADaemonHasASessionOfItsOwnAndNoPipeOfItsCallers(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("reads /proc")
+	}
+	e := engine(t)
+	// What a shell does with out=$(…) and >(…): a pipe that its children inherit.
+	var pipe [2]int
+	if err := syscall.Pipe(pipe[:]); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(pipe[0])
+	defer syscall.Close(pipe[1])
+	pid := mustStart(t, e, helper(t, e, "serve")).PID
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if session := strings.Fields(string(stat))[5]; session != strconv.Itoa(pid) {
+		t.Errorf("process %d is in session %s", pid, session)
+	}
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := map[string]string{}
+	holdsPIDFile := false
+	for _, entry := range entries {
+		target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, entry.Name()))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		open[entry.Name()] = target
+		holdsPIDFile = holdsPIDFile || target == e.Config.Run("helper.pid")
+		if strings.HasPrefix(target, "pipe:") {
+			t.Errorf("descriptor %s is a pipe", entry.Name())
+		}
+	}
+	if open["0"] != os.DevNull || open["1"] != e.Config.Log("helper") || open["2"] != e.Config.Log("helper") || !holdsPIDFile {
+		t.Errorf("open are %v", open)
+	}
+}
+
+func TestADaemonThatDiesBeforeItIsReadyFailsTheStartAtOnceWithItsLog(t *testing.T) {
+	e := engine(t)
+	e.StartTimeout = time.Hour
+	s := helper(t, e, "die")
+	err := e.Start(t.Context(), s, nil)
+	if err == nil {
+		t.Fatal("the start succeeded")
+	}
+	for _, want := range []string{"helper", "exit status 3", "the helper cannot go on", e.Config.Log("helper"), "try something else"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the message does not say %q: %v", want, err)
+		}
+	}
+	if status := e.Status(t.Context(), s); status.State != Crashed || status.PID != 0 {
+		t.Errorf("after its death: %+v", status)
+	}
+}
+
+func TestAServiceThatIsNotReadyInTimeIsLeftRunning(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "mute")
+	e.StartTimeout = 300 * time.Millisecond
+	err := e.Start(t.Context(), s, nil)
+	if err == nil || !strings.Contains(err.Error(), "not ready after 300ms") {
+		t.Errorf("got %v", err)
+	}
+	e.StartTimeout = 0 // it is not starting any more
+	if status := e.Status(t.Context(), s); status.State != NotAnswering || status.PID == 0 || status.Err == nil {
+		t.Errorf("got %+v", status)
+	}
+	if err := e.Stop(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAHopelessProbeEndsTheWait(t *testing.T) {
+	e := engine(t)
+	e.StartTimeout = time.Hour
+	s := helper(t, e, "serve")
+	s.Ready = func(context.Context) error { return fmt.Errorf("the password is wrong: %w", ErrHopeless) }
+	if err := e.Start(t.Context(), s, nil); !errors.Is(err, ErrHopeless) || !strings.Contains(err.Error(), "the password is wrong") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnInterruptedStartLeavesTheDaemonToTheNextOne(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	ready := s.Ready
+	ctx, interrupt := context.WithCancel(t.Context())
+	s.Ready = func(context.Context) error {
+		interrupt()
+		return errors.New("not yet")
+	}
+	if err := e.Start(ctx, s, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	s.Ready = ready
+	if pid := e.Status(t.Context(), s).PID; pid != 0 && pid != mustStart(t, e, s).PID {
+		t.Error("the next start ran a second daemon")
+	}
+}
+
+func TestADaemonThatIsAboutToEndIsStartedAnew(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	first := mustStart(t, e, s).PID
+	ready := s.Ready
+	var once sync.Once
+	s.Ready = func(ctx context.Context) error {
+		dying := false
+		once.Do(func() {
+			dying = true
+			_ = syscall.Kill(first, syscall.SIGTERM)
+		})
+		if dying {
+			return errors.New("not any more")
+		}
+		return ready(ctx)
+	}
+	if err := e.Start(t.Context(), s, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Ready = ready
+	if second := mustStart(t, e, s).PID; second == first {
+		t.Errorf("process %d, which ended, runs", second)
+	}
+}
+
+func TestStopReturnsWhenTheDaemonIsGone(t *testing.T) {
+	e := engine(t)
+	for _, test := range []struct {
+		behaviour string
+		change    func(*Service)
+		most      time.Duration
+	}{
+		{"serve", func(*Service) {}, time.Second},
+		{"idle", func(s *Service) { s.EndsOnSecondTerm = true }, time.Second},
+		{"deaf", func(s *Service) { s.Grace = 300 * time.Millisecond }, 2 * time.Second},
+	} {
+		s := helper(t, e, test.behaviour)
+		test.change(&s)
+		pid := mustStart(t, e, s).PID
+		began := time.Now()
+		if err := e.Stop(t.Context(), s); err != nil {
+			t.Errorf("%s: %v", test.behaviour, err)
+		}
+		if took := time.Since(began); took > test.most {
+			t.Errorf("%s: it took %s", test.behaviour, took)
+		}
+		if err := s.Ready(t.Context()); err == nil {
+			t.Errorf("%s: process %d still answers", test.behaviour, pid)
+		}
+		if status := e.Status(t.Context(), s); status.State != Stopped || !status.Since.IsZero() {
+			t.Errorf("%s: got %+v", test.behaviour, status)
+		}
+		if err := e.Stop(t.Context(), s); err != nil {
+			t.Errorf("%s: a second stop: %v", test.behaviour, err)
+		}
+	}
+}
+
+func TestAProcessThatGotTheDaemonsPIDIsNotSignalled(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	stranger := exec.Command("sleep", "60")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stranger.Wait() }()
+	defer stranger.Process.Kill()
+	if err := os.WriteFile(e.pidFile(s), []byte(fmt.Sprintln(stranger.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status := e.Status(t.Context(), s); status.State != Crashed || status.PID != 0 {
+		t.Errorf("got %+v", status)
+	}
+	p := process{pidFile: e.pidFile(s), pid: stranger.Process.Pid}
+	if err := p.signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("signal: got %v", err)
+	}
+	if err := e.Stop(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the other process was ended: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	mustStart(t, e, s)
+}
+
+func TestADaemonThatWasKilledIsCrashedUntilItIsStartedAgain(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	first := mustStart(t, e, s).PID
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); e.Status(t.Context(), s).State != Crashed; time.Sleep(poll) {
+		if time.Now().After(deadline) {
+			t.Fatalf("got %+v", e.Status(t.Context(), s))
+		}
+	}
+	if second := mustStart(t, e, s).PID; second == first {
+		t.Errorf("process %d, which was killed, runs", second)
+	}
+}
+
+func TestADaemonFromBeforeTheSystemWasStartedIsStopped(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	if err := os.WriteFile(e.pidFile(s), []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Unix(1, 0)
+	if err := os.Chtimes(e.pidFile(s), long, long); err != nil {
+		t.Fatal(err)
+	}
+	if status := e.Status(t.Context(), s); status.State != Stopped {
+		t.Errorf("got %+v", status)
+	}
+}
+
+func TestGarbageInAPIDFileIsNoReasonNotToStart(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	for _, garbage := range []string{"", "\x00\x00", "not a number\n", "-1\n", "999999999999999999999\n"} {
+		if err := os.WriteFile(e.pidFile(s), []byte(garbage), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if status := e.Status(t.Context(), s); status.PID != 0 {
+			t.Errorf("%q: got %+v", garbage, status)
+		}
+		mustStart(t, e, s)
+		if err := e.Stop(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestATakenPortIsNamedWithTheProcessThatHoldsIt(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	l, err := net.Listen("tcp", e.Config.Address(config.Rekor))
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	s.Listens = []config.Port{config.Rekor}
+	err = e.Start(t.Context(), s, nil)
+	if err == nil {
+		t.Fatal("it started")
+	}
+	for _, want := range []string{"127.0.0.1:3000", fmt.Sprintf("process %d", os.Getpid()), "SIGLOCAL_PORT_REKOR"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the message does not say %q: %v", want, err)
+		}
+	}
+}
+
+func TestTheLastThreeLogsAreKept(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "die")
+	for range keptLogs + 3 {
+		_ = e.Start(t.Context(), s, nil)
+	}
+	logs, err := filepath.Glob(e.Config.Log("helper") + "*")
+	if err != nil || len(logs) != keptLogs+1 {
+		t.Errorf("got %q, %v", logs, err)
+	}
+}
+
+func TestOneOfManyChangesTheStackAtATime(t *testing.T) {
+	e := engine(t)
+	held, err := Hold(t.Context(), e.Config, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Record locks are a process's, so the other has to be one.
+	other := exec.Command(launcher, e.Config.Run("stack.lock"), "/bin/true")
+	if out, err := other.CombinedOutput(); err == nil || !strings.Contains(string(out), fmt.Sprintf("locked by process %d", os.Getpid())) {
+		t.Errorf("got %v: %s", err, out)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(launcher, e.Config.Run("stack.lock"), "/bin/true").CombinedOutput(); err != nil {
+		t.Errorf("got %v: %s", err, out)
+	}
+}
+
+func TestHoldWaitsForTheOtherProcessAndNamesIt(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "mute")
+	// A process that holds the lock: the helper, launched with it as its PID file.
+	holder := exec.Command(launcher, e.Config.Run("stack.lock"), s.Program)
+	holder.Env = append(os.Environ(), s.Env...)
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Wait()
+	defer holder.Process.Kill()
+	for pid := 0; pid == 0; {
+		pid, _ = lock.Holder(e.Config.Run("stack.lock"))
+	}
+	var once sync.Once
+	_, err := Hold(t.Context(), e.Config, func(pid int) {
+		if pid != holder.Process.Pid {
+			t.Errorf("waits for process %d, not %d", pid, holder.Process.Pid)
+		}
+		once.Do(func() { _ = holder.Process.Kill() })
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSecretsAreRandomPrivateAndLast(t *testing.T) {
+	e, other := engine(t), engine(t)
+	first, err := Secret(e.Config, config.HSMPIN)
+	if err != nil || len(first) != 32 {
+		t.Fatalf("got %q, %v", first, err)
+	}
+	again, err := Secret(e.Config, config.HSMPIN)
+	if err != nil || again != first {
+		t.Errorf("got %q after %q, %v", again, first, err)
+	}
+	if elsewhere, err := Secret(other.Config, config.HSMPIN); err != nil || elsewhere == first {
+		t.Errorf("two stacks have the secret %q, %v", elsewhere, err)
+	}
+	info, err := os.Stat(e.Config.SecretFile(config.HSMPIN))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v", info.Mode(), err)
+	}
+	e.Config.PresetSecrets[config.HSMPIN] = "another"
+	if _, err := Secret(e.Config, config.HSMPIN); err == nil || !strings.Contains(err.Error(), "SIGLOCAL_HSM_PIN") || strings.Contains(err.Error(), "another ") {
+		t.Errorf("a secret that is not the one the stack was made with: %v", err)
+	}
+	if preset, err := Secret(e.Config, config.HSMSOPIN); err != nil || preset == "another" {
+		t.Errorf("got %q, %v", preset, err)
+	}
+	e.Config.PresetSecrets[config.DexPassword] = "chosen"
+	if preset, err := Secret(e.Config, config.DexPassword); err != nil || preset != "chosen" {
+		t.Errorf("got %q, %v", preset, err)
+	}
+}
+
+func TestABrokenSecretFileIsNamed(t *testing.T) {
+	e := engine(t)
+	for _, broken := range []string{"", "\n", "a\nb\n", "\x00\x00\x00\n"} {
+		file := e.Config.SecretFile(config.HSMPIN)
+		if err := os.WriteFile(file, []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Secret(e.Config, config.HSMPIN); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: got %v", broken, err)
+		}
+	}
+}
+
+func TestAFolderOfSomebodysOwnIsNeitherFilledNorWiped(t *testing.T) {
+	own := t.TempDir()
+	if err := os.WriteFile(filepath.Join(own, "thesis.tex"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load("/checkout", []string{"SIGLOCAL_STATE=" + own})
+	if err != nil {
+		t.Skip(err) // TMPDIR has a long path
+	}
+	if err := MakeFolders(c); err == nil || !strings.Contains(err.Error(), "thesis.tex") {
+		t.Errorf("got %v", err)
+	}
+	entries, err := os.ReadDir(own)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("got %v, %v", entries, err)
+	}
+}
+
+func TestWipeLeavesOnlyWhatWasBuilt(t *testing.T) {
+	e := engine(t)
+	if _, err := Secret(e.Config, config.HSMPIN); err != nil {
+		t.Fatal(err)
+	}
+	programs := filepath.Join(e.Config.State, "bin")
+	if err := os.Mkdir(programs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Wipe(e.Config); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(e.Config.State)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "bin" {
+		t.Errorf("got %v, %v", entries, err)
+	}
+}
+
+func TestFaultManyRoundsLeakNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	count := 100
+	if os.Getenv("FAULT_ROUNDS") == "full" {
+		count = 1000
+	}
+	e := engine(t)
+	s := helper(t, e, "serve")
+	descriptors := func() int {
+		entries, err := os.ReadDir("/dev/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	files := func() int {
+		found := 0
+		err := filepath.WalkDir(e.Config.State, func(string, os.DirEntry, error) error {
+			found++
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	round := func() {
+		mustStart(t, e, s)
+		if err := e.Stop(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if pid, err := lock.Holder(e.pidFile(s)); err != nil || pid != 0 {
+			t.Fatalf("process %d holds the lock, %v", pid, err)
+		}
+	}
+	for range keptLogs + 2 { // until logs are dropped
+		round()
+	}
+	descriptorsBefore, filesBefore, routinesBefore := descriptors(), files(), runtime.NumGoroutine()
+	for range count {
+		round()
+	}
+	time.Sleep(100 * time.Millisecond) // for goroutines that have nothing left to do but end
+	if after := descriptors(); after > descriptorsBefore {
+		t.Errorf("%d descriptors, then %d", descriptorsBefore, after)
+	}
+	if after := files(); after != filesBefore {
+		t.Errorf("%d files, then %d", filesBefore, after)
+	}
+	if after := runtime.NumGoroutine(); after > routinesBefore+2 {
+		t.Errorf("%d goroutines, then %d", routinesBefore, after)
+	}
+	t.Logf("%d rounds", count)
+}
+
+func TestTheEndOfALogIsShownWithoutStackTraces(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "x.log")
+	content := "first\nsecond\n" + `{"message":"it \"failed\"","stacktrace":"main.main\n\t\"x\".go:1","more":1}` + "\n" + strings.Repeat("x", 1000) + "\n"
+	if err := os.WriteFile(log, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "  | second\n  | " + `{"message":"it \"failed\"","more":1}` + "\n  | " + strings.Repeat("x", longestLine) + "…\n"
+	if got := LogTail(log, 3); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAFollowedLogGoesOnAfterARotation(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "x.log")
+	reader := NewLogReader(log, 1)
+	defer reader.Close()
+	expect := func(want ...string) {
+		t.Helper()
+		got, err := reader.read()
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	add := func(text string) {
+		t.Helper()
+		f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect()
+	add("one\ntwo\n")
+	expect("one", "two")
+	add("thr")
+	expect()
+	add("ee\n")
+	expect("three")
+	add("last words\n")
+	if err := rotate(log); err != nil {
+		t.Fatal(err)
+	}
+	add("anew\n")
+	expect("last words")
+	expect("anew")
+}

@@ -1,0 +1,210 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/platform"
+)
+
+// Start runs s in the background, unless it runs already, and returns when it is ready. An error says what to try; a
+// service that is not ready in time is left running for a look at it, one that died left its log.
+func (e *Engine) Start(ctx context.Context, s Service, values Values) (err error) {
+	step := e.Console.Step(s.Name)
+	began := "is ready at"
+	defer func() {
+		if err != nil {
+			step.Fail()
+			err = fmt.Errorf("%s: %w", s.Name, err)
+			return
+		}
+		step.Done("%s %s", began, s.Address)
+	}()
+	for {
+		p, alive, err := e.running(s)
+		if err != nil {
+			return err
+		}
+		if !alive {
+			break
+		}
+		err = e.waitReady(ctx, s, func() error {
+			if !p.alive() {
+				return errEnded
+			}
+			return nil
+		})
+		if !errors.Is(err, errEnded) {
+			began = "already runs at"
+			return err
+		}
+		// It was about to end, as after a stop that was interrupted.
+	}
+	for _, port := range s.Listens {
+		if err := PortFree(e.Config, port); err != nil {
+			return err
+		}
+	}
+	if err := RoomFor(e.Config, spare); err != nil {
+		return err
+	}
+	for _, socket := range s.Sockets {
+		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	for _, name := range s.Templates {
+		if err := Configure(e.Config, name, values); err != nil {
+			return err
+		}
+	}
+	cmd, err := e.launch(s)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	return e.waitReady(ctx, s, func() error {
+		select {
+		case err := <-ended:
+			return e.died(s, "it ended before it was ready (%s)", exitText(cmd, err))
+		default:
+			return nil
+		}
+	})
+}
+
+// errEnded says that a daemon that ran before has ended.
+var errEnded = errors.New("it ended")
+
+func exitText(cmd *exec.Cmd, err error) string {
+	if cmd.ProcessState != nil {
+		return cmd.ProcessState.String()
+	}
+	return err.Error()
+}
+
+// PortFree finds out whether port can be listened on.
+func PortFree(c config.Config, port config.Port) error {
+	address := c.Address(port)
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		return l.Close()
+	}
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen on %s, which %s moves: %w", address, port.Variable(), err)
+	}
+	return fmt.Errorf("%s is taken by %s: end that, or move this with %s or SIGLOCAL_PORT_OFFSET", address, platform.Listener(address), port.Variable())
+}
+
+// spare is the room on the disk without which no service is started: for its log, its configuration, a little data.
+const spare = 16 << 20
+
+// RoomFor refuses a disk with less than so many bytes left for the state folder.
+func RoomFor(c config.Config, bytes int64) error {
+	free, err := platform.FreeDisk(c.State)
+	if err != nil {
+		return err
+	}
+	if free < bytes {
+		return fmt.Errorf("no space left on device: the disk of %s has %d MB free, and at least %d are needed: make room, or set SIGLOCAL_STATE to a folder on another disk",
+			c.State, free>>20, bytes>>20)
+	}
+	return nil
+}
+
+// launch starts the program of s in a session of its own, so that neither Ctrl-C nor a closed terminal ends it, with a
+// file as its output, since a pipe would die with this process and keep its caller waiting.
+func (e *Engine) launch(s Service) (*exec.Cmd, error) {
+	if err := rotate(e.Config.Log(s.Name)); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(e.Config.Log(s.Name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	args := append([]string{e.pidFile(s), s.Program}, s.Args...)
+	// Not CommandContext: the daemon outlives this process and its context.
+	cmd := exec.Command(e.Config.Program("launch"), args...)
+	cmd.Dir = e.Config.Home()
+	cmd.Env = append(e.baseEnv(), s.Env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, cmd.Start()
+}
+
+// baseEnv is what every daemon gets. The user's environment is kept from them: Rekor alone reads a variable PORT, and
+// others read proxies and credentials.
+func (e *Engine) baseEnv() []string {
+	env := []string{
+		"HOME=" + e.Config.Home(),
+		"TMPDIR=" + filepath.Join(e.Config.State, "tmp"),
+	}
+	for _, name := range []string{"PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+const (
+	poll         = 10 * time.Millisecond
+	probeTimeout = 5 * time.Second
+)
+
+// ErrHopeless is what a probe's error wraps if waiting does not help.
+var ErrHopeless = errors.New("waiting does not help")
+
+// waitReady asks s until it works. It gives up when ctx ends, after StartTimeout, or when dead returns an error.
+func (e *Engine) waitReady(ctx context.Context, s Service, dead func() error) error {
+	waiting, cancel := context.WithTimeout(ctx, e.StartTimeout)
+	defer cancel()
+	var answer error // the last that was not cut short by the end of waiting
+	for {
+		probe, done := context.WithTimeout(waiting, probeTimeout)
+		err := s.Ready(probe)
+		done()
+		if waiting.Err() == nil || answer == nil {
+			answer = err
+		}
+		// Asked after the probe: what answered may be somebody else's.
+		if deadErr := dead(); deadErr != nil {
+			return deadErr
+		}
+		if err == nil || errors.Is(err, ErrHopeless) {
+			return err
+		}
+		select {
+		case <-time.After(poll):
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("wait until it is ready: %w", context.Cause(ctx))
+			}
+			return fmt.Errorf("it runs but is not ready after %s: %w\n%s", e.StartTimeout, answer, e.advice(s))
+		}
+	}
+}
+
+// died is the error of a daemon that ended by itself.
+func (e *Engine) died(s Service, format string, args ...any) error {
+	return fmt.Errorf("%s\n%s", fmt.Sprintf(format, args...), e.advice(s))
+}
+
+// advice shows the end of the log and says what to try.
+func (e *Engine) advice(s Service) string {
+	hint := s.Hint
+	if hint == "" {
+		hint = "mend what the log says, then run `go tool mage start` again: it goes on from here"
+	}
+	return fmt.Sprintf("%sThe whole log: %s\nWhat to try: %s", LogTail(e.Config.Log(s.Name), 10), e.Config.Log(s.Name), hint)
+}

@@ -1,0 +1,36 @@
+// Package templates holds the configuration files of the stack's programs.
+package templates
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"text/template"
+)
+
+//go:embed *.tmpl
+var files embed.FS
+
+// Render returns the template name, a file name without ".tmpl", filled in from data. Beside data's own fields and
+// methods a template has the function quote, which writes a string as JSON does: a form that JSON, YAML and text protos
+// all read.
+func Render(name string, data any) ([]byte, error) {
+	t, err := template.New(name+".tmpl").
+		Funcs(template.FuncMap{"quote": quote}).
+		Option("missingkey=error").
+		ParseFS(files, name+".tmpl")
+	if err != nil {
+		return nil, fmt.Errorf("template %s: %w", name, err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, data); err != nil {
+		return nil, fmt.Errorf("template %s: %w", name, err)
+	}
+	return out.Bytes(), nil
+}
+
+func quote(s string) (string, error) {
+	out, err := json.Marshal(s)
+	return string(out), err
+}
