@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/platform"
+)
+
+// programs lists the import paths of all programs that the stack runs: this project's own, and the tools that go.mod
+// pins.
+func programs() []string {
+	return []string{
+		"sigstore-local/magefiles/cmd/hsm",
+		"sigstore-local/magefiles/cmd/launch",
+		"sigstore-local/magefiles/cmd/registry",
+		"github.com/dexidp/dex/cmd/dex",
+		"github.com/google/certificate-transparency-go/trillian/ctfe/ct_server",
+		"github.com/google/ko",
+		"github.com/google/trillian/cmd/createtree",
+		"github.com/google/trillian/cmd/trillian_log_server",
+		"github.com/google/trillian/cmd/trillian_log_signer",
+		"github.com/sigstore/cosign/v2/cmd/cosign",
+		"github.com/sigstore/fulcio",
+		"github.com/sigstore/rekor/cmd/rekor-cli",
+		"github.com/sigstore/rekor/cmd/rekor-server",
+	}
+}
+
+// Build compiles every program of the stack from the versions that go.mod pins.
+func Build(ctx context.Context) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	builder := build.Builder{
+		Config: s.config, Console: s.console, Environ: os.Environ(), Packages: programs(),
+		Ready: func(ctx context.Context) (string, error) {
+			err := require(ctx, platform.CCompiler)
+			return platform.FindCCompiler(), err
+		},
+	}
+	return builder.Run(ctx)
+}
+
+// Test prepares what the tests need and runs them all, those of the real stack included.
+func Test(
+	ctx context.Context,
+	faults *bool, // repeat each fault as often as the README's figures say, which takes about 20 minutes more
+) error {
+	if err := needs(ctx, requireAll); err != nil {
+		return err
+	}
+	if err := needs(ctx, Build); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	// The tests' stacks have settings of their own. With the programs' flags, the tests share their packages.
+	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })
+	if faults != nil && *faults {
+		environ = append(environ, "FAULT_ROUNDS=full")
+	}
+	for _, args := range [][]string{
+		{"test", "-count=1", "-timeout=80m", "./..."},
+		{"test", "-count=1", "-race", "./magefiles/internal/service"},
+	} {
+		// In this process's group, unlike what command.New makes, so that Ctrl-C reaches the tests.
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir, cmd.Env = s.config.Root, build.Env(environ, true)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// CT is the certificate transparency log, in which Fulcio logs each certificate before it is used.
+type CT mg.Namespace
+
+// Keys makes the key with which the log signs, unless it is there, and shows its public half.
+func (CT) Keys(ctx context.Context) error {
+	if err := needs(ctx, ctKeys); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	public, err := os.ReadFile(s.config.Key("ctfe.pub"))
+	if err != nil {
+		return err
+	}
+	s.console.Printf("The CT log signs with %s, whose public key is %s:", s.config.Key("ctfe.pem"), s.config.Key("ctfe.pub"))
+	fmt.Printf("%s", public)
+	return nil
+}
+
+func ctKeys(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	password, err := service.Secret(s.config, config.CTKeyPassword)
+	if err != nil {
+		return err
+	}
+	if err := keys.Ensure(s.config.Key("ctfe.pem"), s.config.Key("ctfe.pub"), password); err != nil {
+		return fmt.Errorf("the CT log's key, whose password is in %s: %w", s.config.SecretFile(config.CTKeyPassword), err)
+	}
+	return nil
+}
+
+// Start runs the CT log once Trillian is up and the CA's root is there, which it accepts entries from.
+func (CT) Start(ctx context.Context) error {
+	if err := needs(ctx, Trillian.Start, ctKeys, caRoot); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	tree, err := database.Tree(ctx, s.config, "ct")
+	if err != nil {
+		return err
+	}
+	return start(ctx, ct, service.Values{"Tree": tree})
+}
+
+// Stop ends the CT log, once Fulcio has ended, which stands on it.
+func (CT) Stop(ctx context.Context) error {
+	if err := needs(ctx, Fulcio.Stop); err != nil {
+		return err
+	}
+	return stop(ctx, ct)
+}
+
+func ct(c config.Config) service.Service {
+	return service.Service{
+		Name:    "ct",
+		Program: c.Program("ct_server"),
+		Args: []string{
+			"--log_config=" + c.ConfigFile("ct.cfg"),
+			"--log_rpc_server=" + c.Address(config.LogServer),
+			"--http_endpoint=" + c.Address(config.CT),
+			"--logtostderr",
+		},
+		Templates: []string{"ct.cfg"},
+		Listens:   []config.Port{config.CT},
+		Address:   c.CTLog(),
+		// Unlike /healthz, this asks Trillian for the tree's root.
+		Ready: service.Answers(c.URL(config.CT) + "/sigstore/ct/v1/get-sth"),
+	}
+}

@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"al.essio.dev/pkg/shellescape"
+	"github.com/google/renameio/v2"
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/client"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/platform"
+)
+
+// Demo signs and verifies a container image, at three levels.
+type Demo mg.Namespace
+
+// Keyed signs an image with a key and verifies it with the public key.
+func (Demo) Keyed(ctx context.Context) error {
+	if err := needs(ctx, Registry.Start); err != nil {
+		return err
+	}
+	d, err := newDemo(ctx)
+	if err != nil {
+		return err
+	}
+	d.image()
+	d.keyPair("cosign")
+	d.step("Sign the image's digest with the private key. The signature goes into the registry, beside the image.",
+		"cosign", "sign", "--key", d.key("cosign.key"), "--tlog-upload=false", d.imageRef)
+	d.step("Verify it with the public key. There is no log yet, so nobody could notice a signature made with a stolen key.",
+		"cosign", "verify", "--key", d.key("cosign.pub"), "--insecure-ignore-tlog=true", d.imageRef)
+	d.refused("An image that nobody signed is refused.", noSignature,
+		"cosign", "verify", "--key", d.key("cosign.pub"), "--insecure-ignore-tlog=true", d.config.Image("base"))
+	d.keyPair("other")
+	d.refused("Another key did not sign this image, so verifying with it is refused.", wrongKey,
+		"cosign", "verify", "--key", d.key("other.pub"), "--insecure-ignore-tlog=true", d.imageRef)
+	return d.done("A key signed the image, and only that key verifies it. Next: `go tool mage demo:rekor`.")
+}
+
+// Rekor signs with a key and makes it public in the transparency log.
+func (Demo) Rekor(ctx context.Context) error {
+	if err := needs(ctx, requireDatabase); err != nil {
+		return err
+	}
+	if err := needs(ctx, Registry.Start, Rekor.Start); err != nil {
+		return err
+	}
+	d, err := newDemo(ctx)
+	if err != nil {
+		return err
+	}
+	artifact := d.config.Data("artifact.txt")
+	if err := renameio.WriteFile(artifact, []byte("An artifact to sign.\n"), 0o600); err != nil {
+		return err
+	}
+	server := "--rekor_server=" + d.config.URL(config.Rekor)
+	d.keyPair("cosign")
+	d.step("Sign a file with the private key.",
+		"cosign", "sign-blob", "--key", d.key("cosign.key"), "--tlog-upload=false", "--b64=false", "--output-signature", artifact+".sig", artifact)
+	entry := []string{server, "--store_tree_state=false", "--artifact", artifact, "--signature", artifact + ".sig", "--public-key", d.key("cosign.pub")}
+	said := d.step("Upload the file's digest, its signature and the public key to the log: from now on everybody can see it.",
+		append([]string{"rekor-cli", "upload"}, entry...)...)
+	index := d.find(`/api/v1/log/entries/([0-9a-f]+)`, said)
+	d.step("Show the entry as the log has it.",
+		"rekor-cli", "get", server, "--store_tree_state=false", "--uuid", index)
+	d.step("Verify that the entry is in the log: its inclusion proof leads to the root of the tree that the log has signed.",
+		append([]string{"rekor-cli", "verify"}, entry...)...)
+	d.image()
+	d.step("Sign the image, this time with an entry in the log.",
+		"cosign", "sign", "--key", d.key("cosign.key"), "--tlog-upload=true", d.imageRef)
+	d.step("Verify the signature with the public key, and its entry with the log's.",
+		"cosign", "verify", "--key", d.key("cosign.pub"), d.imageRef)
+	d.refused("An image that nobody signed is refused.", noSignature,
+		"cosign", "verify", "--key", d.key("cosign.pub"), d.config.Image("base"))
+	d.keyPair("other")
+	d.refused("Another key did not sign this image, so verifying with it is refused.", wrongKey,
+		"cosign", "verify", "--key", d.key("other.pub"), d.imageRef)
+	return d.done("A key signed the image, and the log shows when. Next: `go tool mage demo:keyless`.")
+}
+
+// Keyless signs with an identity instead of a key, and verifies who signed.
+func (Demo) Keyless(ctx context.Context) error {
+	if err := needs(ctx, requireAll); err != nil {
+		return err
+	}
+	if err := needs(ctx, Registry.Start, Rekor.Start, Fulcio.Start); err != nil {
+		return err
+	}
+	d, err := newDemo(ctx)
+	if err != nil {
+		return err
+	}
+	c := d.config
+	d.image()
+	d.secret("COSIGN_IDENTITY_TOKEN", d.mage("dex:token"), func() (string, error) { return idToken(ctx, c, c.Email) })
+	d.step("Sign in at Dex as "+c.Email+". Fulcio gives a certificate for that identity and a key that is then thrown away, "+
+		"once the certificate is in the CT log, whose promise (SCT) it carries; the signature goes into Rekor.",
+		"cosign", "sign", d.imageRef)
+	issuer := "--certificate-oidc-issuer=" + c.Issuer()
+	identity := "--certificate-identity=" + c.Email
+	d.step("Verify who signed: the certificate's identity and issuer, its chain to Fulcio's root, its SCT, and the entry in the log.",
+		"cosign", "verify", identity, issuer, d.imageRef)
+	d.refused("An image that nobody signed is refused.", noSignature,
+		"cosign", "verify", identity, issuer, c.Image("base"))
+	d.refused("Somebody else did not sign it: another identity is refused.", wrongIdentity,
+		"cosign", "verify", "--certificate-identity=mallory@example.org", issuer, d.imageRef)
+	d.refused("Who vouches matters as much as for whom: another issuer is refused.", wrongIdentity,
+		"cosign", "verify", identity, "--certificate-oidc-issuer=https://accounts.example.org", d.imageRef)
+	d.keyPair("other")
+	d.refused("A key that did not sign it is refused.", wrongKey,
+		"cosign", "verify", "--key", d.key("other.pub"), d.imageRef)
+	return d.done("No key was kept: " + c.Email + " signed the image, and everybody can check who and when.")
+}
+
+// requireDatabase and requireAll install at once what is missing for all that a demo starts.
+func requireDatabase(ctx context.Context) error {
+	return require(ctx, platform.CCompiler, platform.MariaDB)
+}
+
+func requireAll(ctx context.Context) error { return require(ctx, platform.Needs()...) }
+
+// What cosign says when it refuses for the reason that a demo is about. Another failure is no refusal.
+var (
+	noSignature   = regexp.MustCompile(`no signatures found`)
+	wrongKey      = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match`)
+	wrongIdentity = regexp.MustCompile(`none of the expected identities matched`)
+)
+
+// demo runs steps one after another. After the first failure the others do nothing, and done returns it.
+type demo struct {
+	ctx      context.Context
+	config   config.Config
+	env      []string
+	secretIn string // a variable of the next command alone, NAME=value
+	prefix   string // how a person would set it
+	steps    int
+	imageRef string
+	err      error
+}
+
+// newDemo begins once all that the demo needs runs, and lets other processes change the stack again.
+func newDemo(ctx context.Context) (*demo, error) {
+	s, err := load()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepareClients(); err != nil {
+		return nil, err
+	}
+	if err := s.release(); err != nil {
+		return nil, err
+	}
+	env, err := client.Values(s.config, os.Environ(), client.Environment(s.config))
+	if err != nil {
+		return nil, err
+	}
+	d := &demo{ctx: ctx, config: s.config, env: env}
+	fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"))
+	return d, nil
+}
+
+// mage is the command that runs a target of this stack from any folder.
+func (d *demo) mage(target string) string {
+	var set []string
+	for _, v := range config.Variables() {
+		if value := os.Getenv(v.Name); value != "" && !v.Secret {
+			set = append(set, v.Name+"="+shellescape.Quote(value)+" ")
+		}
+	}
+	return fmt.Sprintf("cd %s && %sgo tool mage %s", shellescape.Quote(d.config.Root), strings.Join(set, ""), target)
+}
+
+func (d *demo) key(name string) string { return d.config.Key(name) }
+
+// say prints what the next command is for, and the command.
+func (d *demo) say(why, command string) {
+	d.steps++
+	fmt.Printf("\n%d. %s\n\n    $ %s%s\n", d.steps, why, d.prefix, command)
+}
+
+// hostedTerms is what cosign says before it signs, which is true of the public Sigstore and not of this one.
+var hostedTerms = regexp.MustCompile(`(?ms)^\s*The sigstore service, hosted by .*?^By typing 'y', [^\n]*\n`)
+
+// show prints a command's output, cut to what fits.
+func show(output string) {
+	const lines, columns = 16, 140
+	all := strings.Split(strings.TrimSpace(hostedTerms.ReplaceAllString(output, "")), "\n")
+	for i, line := range all {
+		if i == lines {
+			fmt.Printf("    … %d more lines\n", len(all)-lines)
+			return
+		}
+		if runes := []rune(line); len(runes) > columns {
+			line = string(runes[:columns]) + "…"
+		}
+		if strings.TrimSpace(line) != "" {
+			fmt.Printf("    %s\n", line)
+		}
+	}
+}
+
+// run runs a program of the stack.
+func (d *demo) run(args []string) (string, error) {
+	env := d.env
+	if d.secretIn != "" {
+		env = append(slices.Clip(env), d.secretIn)
+	}
+	d.secretIn, d.prefix = "", ""
+	return command.Combined(d.ctx, command.New(d.ctx, d.config.Home(), env, d.config.Program(args[0]), args[1:]...))
+}
+
+// step runs a command that must succeed and returns what it said.
+func (d *demo) step(why string, args ...string) string {
+	if d.err != nil {
+		return ""
+	}
+	d.say(why, shellescape.QuoteCommand(args))
+	said, err := d.run(args)
+	if err != nil {
+		d.err = fmt.Errorf("step %d: %w", d.steps, err)
+		return ""
+	}
+	show(said)
+	return said
+}
+
+// refused runs a command that must fail for the given reason.
+func (d *demo) refused(why string, reason *regexp.Regexp, args ...string) {
+	if d.err != nil {
+		return
+	}
+	d.say(why, shellescape.QuoteCommand(args))
+	said, err := d.run(args)
+	switch {
+	case d.ctx.Err() != nil:
+		d.err = context.Cause(d.ctx)
+	case err == nil:
+		d.err = fmt.Errorf("step %d: this had to be refused, and was not", d.steps)
+	case !reason.MatchString(said):
+		d.err = fmt.Errorf("step %d: this had to be refused for another reason: %w", d.steps, err)
+	default:
+		// cosign says why once for each signature on the image; the demo is about one.
+		show(strings.TrimSpace(reasonLine(reason, said)))
+		fmt.Println("    Refused, as it should be.")
+	}
+}
+
+// reasonLine is the line of said that matches reason.
+func reasonLine(reason *regexp.Regexp, said string) string {
+	for line := range strings.Lines(said) {
+		if reason.MatchString(line) {
+			return line
+		}
+	}
+	return ""
+}
+
+// find is the first group of pattern in what a command said.
+func (d *demo) find(pattern, said string) string {
+	if d.err != nil {
+		return ""
+	}
+	found := regexp.MustCompile(pattern).FindStringSubmatch(said)
+	if found == nil {
+		d.err = fmt.Errorf("step %d: the output has no %s: %s", d.steps, pattern, said)
+		return ""
+	}
+	return found[1]
+}
+
+// image builds rekor-cli's image and pushes it.
+func (d *demo) image() {
+	if d.err != nil {
+		return
+	}
+	const importPath = "github.com/sigstore/rekor/cmd/rekor-cli"
+	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", importPath}
+	d.say("Build rekor-cli's source into an image and push it to the local registry: something to sign.",
+		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.config.Root), shellescape.Quote(build.Flags), shellescape.QuoteCommand(args)))
+	folders, err := client.GoFolders(d.ctx, d.config.Root)
+	if err != nil {
+		d.err = err
+		return
+	}
+	env := append(build.Env(d.env, false), folders...)
+	said, err := command.Output(d.ctx, command.New(d.ctx, d.config.Root, env, d.config.Program(args[0]), args[1:]...))
+	if err != nil {
+		d.err = fmt.Errorf("step %d: %w", d.steps, err)
+		return
+	}
+	show(said)
+	d.imageRef = strings.TrimSpace(said)
+}
+
+// keyPair makes a key pair, unless it is there.
+func (d *demo) keyPair(name string) {
+	if d.err != nil {
+		return
+	}
+	if _, err := os.Stat(d.key(name + ".pub")); err == nil {
+		return
+	}
+	why := "Make a key pair. The password that protects the private key is in " + d.config.SecretFile(config.CosignPassword) + "."
+	if name == "other" {
+		why = "Make another key pair, which has nothing to do with the first."
+	}
+	d.step(why, "cosign", "generate-key-pair", "--output-key-prefix", d.key(name))
+}
+
+// secret gives the next command a value by its environment, where no other user sees it.
+func (d *demo) secret(variable, shown string, value func() (string, error)) {
+	if d.err != nil {
+		return
+	}
+	secret, err := value()
+	if err != nil {
+		d.err = err
+		return
+	}
+	d.secretIn = variable + "=" + secret
+	d.prefix = fmt.Sprintf("%s=\"$(%s)\" ", variable, shown)
+}
+
+// done says what was shown, or returns what went wrong.
+func (d *demo) done(what string) error {
+	if d.err != nil {
+		return d.err
+	}
+	_, err := fmt.Printf("\n%s\n", what)
+	return err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/oidc"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// Dex is the OpenID Connect issuer that says who signs.
+type Dex mg.Namespace
+
+// Start runs Dex once MariaDB is up, and gives it the stack's accounts.
+func (Dex) Start(ctx context.Context) error {
+	if err := needs(ctx, startMariaDB); err != nil {
+		return err
+	}
+	if err := start(ctx, dex, nil); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	return addAccounts(ctx, s.config, append([]string{s.config.Email}, s.config.Users...))
+}
+
+// addAccounts gives Dex local accounts, all with the stack's password.
+func addAccounts(ctx context.Context, c config.Config, emails []string) error {
+	password, err := service.Secret(c, config.DexPassword)
+	if err != nil {
+		return err
+	}
+	return database.AddAccounts(ctx, c, emails, password)
+}
+
+// Stop ends Dex, once Fulcio has ended, which stands on it.
+func (Dex) Stop(ctx context.Context) error {
+	if err := needs(ctx, Fulcio.Stop); err != nil {
+		return err
+	}
+	return stop(ctx, dex)
+}
+
+// Token prints an ID token of the stack's user, or of any other, for SIGSTORE_ID_TOKEN.
+func (Dex) Token(
+	ctx context.Context,
+	email *string, // whose token it is, such as alice@example.org
+) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	who := s.config.Email
+	if email != nil {
+		who = *email
+		if config.CheckEmail(who) != nil {
+			return fmt.Errorf("-email is %q; accepted is an email address in lower case such as alice@example.org", who)
+		}
+	}
+	if err := needs(ctx, Dex.Start); err != nil {
+		return err
+	}
+	if err := addAccounts(ctx, s.config, []string{who}); err != nil {
+		return err
+	}
+	token, err := idToken(ctx, s.config, who)
+	if err != nil {
+		return err
+	}
+	fmt.Println(token)
+	return nil
+}
+
+// idToken signs in as email.
+func idToken(ctx context.Context, c config.Config, email string) (string, error) {
+	password, err := service.Secret(c, config.DexPassword)
+	if err != nil {
+		return "", err
+	}
+	return oidc.Token(ctx, c.Issuer(), email, password)
+}
+
+func dex(c config.Config) service.Service {
+	return service.Service{
+		Name:      "dex",
+		Program:   c.Program("dex"),
+		Args:      []string{"serve", c.ConfigFile("dex.yaml")},
+		Templates: []string{"dex.yaml"},
+		Listens:   []config.Port{config.Dex},
+		Address:   c.Issuer(),
+		// The keys are in the database.
+		Ready: service.Answers(c.URL(config.Dex) + "/keys"),
+	}
+}

@@ -1,0 +1,581 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+)
+
+// verifyAll checks with plain cosign and rekor-cli that everything the three demos made still verifies.
+func (s *stack) verifyAll(image string) {
+	s.t.Helper()
+	key := s.config.Key("cosign.pub")
+	s.program("cosign", "verify", "--key", key, image)
+	s.program("cosign", "verify", "--certificate-identity="+s.config.Email, "--certificate-oidc-issuer="+s.config.Issuer(), image)
+	artifact := s.config.Data("artifact.txt")
+	s.program("rekor-cli", "verify", "--store_tree_state=false", "--artifact", artifact, "--signature", artifact+".sig", "--public-key", key)
+}
+
+// publicKeys is what others know the stack by.
+func (s *stack) publicKeys() string {
+	s.t.Helper()
+	var all string
+	for _, name := range []string{"rekor.pub", "ctfe.pub", "ca-root.pem", "cosign.pub"} {
+		content, err := os.ReadFile(s.config.Key(name))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all += string(content)
+	}
+	return all
+}
+
+func TestThreeLevels(t *testing.T) {
+	s := newStack(t)
+	began := time.Now()
+	keyed := s.must("demo:keyed")
+	s.only("registry")
+	rekor := s.must("demo:rekor")
+	s.only("registry", "mariadb", "log-server", "log-signer", "rekor")
+	keyless := s.must("demo:keyless")
+	s.only(names...)
+	t.Logf("the three demos took %s", time.Since(began))
+	image := s.image(keyless)
+
+	t.Run("each shows what is refused", func(t *testing.T) {
+		for name, test := range map[string]struct {
+			demo    result
+			refusal int
+		}{"keyed": {keyed, 2}, "rekor": {rekor, 2}, "keyless": {keyless, 4}} {
+			if got := strings.Count(test.demo.stdout, "Refused, as it should be."); got != test.refusal {
+				t.Errorf("%s: %d refusals, not %d: %s", name, got, test.refusal, test.demo)
+			}
+		}
+	})
+	t.Run("the commands work when pasted", func(t *testing.T) {
+		s := s.in(t)
+		for _, demo := range []result{keyed, rekor, keyless} {
+			s.paste(demo.stdout)
+		}
+	})
+	t.Run("a second start leaves everything alone", func(t *testing.T) {
+		s := s.in(t)
+		before := s.pids()
+		s.must("start")
+		if after := s.pids(); fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("%v, then %v", before, after)
+		}
+	})
+	t.Run("files are private", func(t *testing.T) { s.in(t).checkModes() })
+	t.Run("no secret is in an argument or a log", func(t *testing.T) { s.in(t).checkSecrets() })
+	t.Run("every listener is on loopback", func(t *testing.T) { s.in(t).checkListeners() })
+	t.Run("nothing is put into the user's home", func(t *testing.T) { s.in(t).checkHome() })
+	keys := s.publicKeys()
+	t.Run("what was signed verifies after stop and start", func(t *testing.T) {
+		s := s.in(t)
+		began := time.Now()
+		s.must("stop")
+		t.Logf("stop took %s", time.Since(began))
+		s.only()
+		began = time.Now()
+		s.must("start")
+		t.Logf("start took %s", time.Since(began))
+		s.verifyAll(image)
+	})
+	t.Run("what was signed verifies after every daemon was killed", func(t *testing.T) {
+		s := s.in(t)
+		s.killAll()
+		for name, state := range s.states() {
+			if state != "crashed" {
+				t.Errorf("%s is %s, not crashed", name, state)
+			}
+		}
+		s.must("start")
+		s.only(names...)
+		s.verifyAll(image)
+	})
+	t.Run("start brings back only what died", func(t *testing.T) {
+		s := s.in(t)
+		for _, name := range []string{"rekor", "registry", "mariadb", "fulcio"} {
+			before := s.pids()
+			if err := syscall.Kill(before[name], syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			for s.pids()[name] != 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if state := s.states()[name]; state != "crashed" {
+				t.Errorf("%s is %s, not crashed", name, state)
+			}
+			s.must("start")
+			after := s.pids()
+			if after[name] == 0 || after[name] == before[name] {
+				t.Errorf("%s was process %d and is %d", name, before[name], after[name])
+			}
+			delete(before, name)
+			delete(after, name)
+			if fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("after %s died the others are %v, not %v", name, after, before)
+			}
+		}
+		s.verifyAll(image)
+	})
+	t.Run("launch-sigstore.sh brings it back from any folder", func(t *testing.T) {
+		s := s.in(t)
+		s.killAll()
+		if r := s.run("/", filepath.Join(s.config.Root, "launch-sigstore.sh")); r.code != 0 {
+			t.Errorf("%s", r)
+		}
+		s.only(names...)
+	})
+	t.Run("a build with nothing to do takes no time", func(t *testing.T) {
+		s := s.in(t)
+		began := time.Now()
+		s.must("build")
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+	if after := s.publicKeys(); after != keys {
+		t.Errorf("the public keys were\n%s\nand are\n%s", keys, after)
+	}
+	t.Run("reset wipes data and keys only when told to", func(t *testing.T) {
+		s := s.in(t)
+		if r := s.mage("reset"); r.code == 0 || !strings.Contains(r.stderr, "reset -yes") {
+			t.Errorf("without a terminal: %s", r)
+		}
+		s.only(names...)
+		s.must("reset", "-yes")
+		if entries, err := os.ReadDir(s.config.State); err != nil || len(entries) != 0 {
+			t.Errorf("left are %v, %v", entries, err)
+		}
+		if _, err := os.Stat(s.config.Program("cosign")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// in is s for a subtest.
+func (s *stack) in(t *testing.T) *stack {
+	inner := *s
+	inner.t = t
+	return &inner
+}
+
+// paste runs the commands that a demo printed in one shell, as a person would, each to the end that the demo says.
+func (s *stack) paste(printed string) {
+	s.t.Helper()
+	script := "set -u\n"
+	lines := strings.Split(printed, "\n")
+	commands := 0
+	for i, line := range lines {
+		command, ok := strings.CutPrefix(line, "    $ ")
+		if !ok {
+			continue
+		}
+		commands++
+		refused := false
+		for _, after := range lines[i+1:] {
+			if strings.HasPrefix(after, "    $ ") {
+				break
+			}
+			refused = refused || strings.Contains(after, "Refused, as it should be.")
+		}
+		switch {
+		case strings.Contains(command, "generate-key-pair"):
+			// It asks before it replaces the pair that the demo made.
+		case refused:
+			script += "if " + command + "; then echo not refused >&2; exit 9; fi\n"
+		default:
+			script += command + " || exit 8\n"
+		}
+	}
+	if commands < 4 {
+		s.t.Fatalf("only %d commands were printed: %s", commands, printed)
+	}
+	// From another folder, and without the variables of this stack but for what the commands say.
+	stripped := *s
+	stripped.env = slices.DeleteFunc(slices.Clone(s.env), func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })
+	if r := stripped.run("/", "sh", "-c", script); r.code != 0 {
+		s.t.Errorf("%s\n%s", script, r)
+	}
+}
+
+func (s *stack) checkModes() {
+	err := filepath.WalkDir(s.config.State, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(s.config.State, path)
+		if err != nil {
+			return err
+		}
+		top, _, _ := strings.Cut(relative, string(filepath.Separator))
+		mode := info.Mode().Perm()
+		switch {
+		case entry.IsDir() && slices.Contains(s.config.Folders(), path) && mode != 0o700:
+			s.t.Errorf("the folder %s has mode %o", path, mode)
+		case !entry.IsDir() && (top == "secrets" || top == "config") && mode != 0o600:
+			s.t.Errorf("%s has mode %o", path, mode)
+		case top == "keys" && (strings.HasSuffix(path, "rekor.pem") || strings.HasSuffix(path, "ctfe.pem") || strings.HasSuffix(path, ".key")) && mode != 0o600:
+			s.t.Errorf("%s has mode %o", path, mode)
+		}
+		return nil
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *stack) checkSecrets() {
+	files, err := filepath.Glob(filepath.Join(s.config.State, "secrets", "*"))
+	if err != nil || len(files) != 6 {
+		s.t.Fatalf("secrets are %v, %v", files, err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		secret := bytes.TrimSpace(content)
+		if len(secret) != 32 {
+			s.t.Errorf("%s holds %d characters", file, len(secret))
+		}
+		public, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		logs, err := filepath.Glob(s.config.Log("*") + "*")
+		if err != nil || len(logs) == 0 {
+			s.t.Fatalf("logs are %v, %v", logs, err)
+		}
+		for _, path := range append(public, logs...) {
+			if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, secret) {
+				s.t.Errorf("%s shows %s", path, file)
+			}
+		}
+	}
+}
+
+// checkListeners reads which addresses the stack's processes listen on; proc(5) has the columns.
+func (s *stack) checkListeners() {
+	if runtime.GOOS != "linux" {
+		s.t.Skip("reads /proc")
+	}
+	sockets := map[string]string{}
+	for name, pid := range s.pids() {
+		descriptors, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, descriptor := range descriptors {
+			if target, err := os.Readlink(descriptor); err == nil {
+				sockets[target] = name
+			}
+		}
+	}
+	loopback, elsewhere := 0, map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		content, err := os.ReadFile(table)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(content)) {
+			fields := strings.Fields(line)
+			name, ours := sockets["socket:["+fields[min(9, len(fields)-1)]+"]"]
+			if !ours || fields[3] != "0A" {
+				continue
+			}
+			address, port, _ := strings.Cut(fields[1], ":")
+			number, err := strconv.ParseUint(port, 16, 16)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			if address == "0100007F" {
+				loopback++
+			} else {
+				elsewhere[fmt.Sprint(name, " ", number)] = true
+			}
+		}
+	}
+	if loopback < 10 {
+		s.t.Errorf("only %d listeners are seen", loopback)
+	}
+	// Upstream's, which no setting moves to loopback. Rekor's may be another stack's.
+	delete(elsewhere, "rekor 2112")
+	delete(elsewhere, fmt.Sprint("fulcio ", s.config.Port(config.FulcioMetrics)))
+	if len(elsewhere) > 0 {
+		s.t.Errorf("not on loopback: %v", elsewhere)
+	}
+}
+
+func (s *stack) checkHome() {
+	err := filepath.WalkDir(s.home, func(path string, entry fs.DirEntry, err error) error {
+		// Go counts its own use there, whoever runs it.
+		if err == nil && !entry.IsDir() && !strings.Contains(path, filepath.Join("go", "telemetry")) {
+			s.t.Errorf("%s was made", path)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+func TestTwoStacksRunSideBySide(t *testing.T) {
+	t.Parallel()
+	one, other := newStack(t), newStack(t)
+	var wg sync.WaitGroup
+	for _, s := range []*stack{one, other} {
+		wg.Go(func() {
+			if r := s.mage("demo:keyless"); r.code != 0 {
+				t.Errorf("%s", r)
+			}
+		})
+	}
+	wg.Wait()
+	one.only(names...)
+	other.only(names...)
+	if one.publicKeysOf("rekor.pub") == other.publicKeysOf("rekor.pub") {
+		t.Error("both have the same key")
+	}
+	one.must("stop")
+	one.only()
+	other.only(names...)
+	other.must("stop")
+}
+
+func (s *stack) publicKeysOf(name string) string {
+	content, err := os.ReadFile(s.config.Key(name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(content)
+}
+
+func TestStartsAtTheSameInstantMakeOneSetOfDaemons(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			if r := s.mage("start"); r.code != 0 {
+				t.Errorf("%s", r)
+			}
+		})
+	}
+	wg.Wait()
+	s.only(names...)
+	running := 0
+	for _, pid := range processes(t, s.config.State) {
+		if !slices.Contains(slices.Collect(maps.Values(s.pids())), pid) {
+			t.Errorf("process %d is none of the stack's", pid)
+		}
+		running++
+	}
+	if running < len(names)-2 {
+		t.Errorf("only %d processes name the state folder", running)
+	}
+	s.must("stop")
+	if left := processes(t, s.config.State); len(left) > 0 {
+		t.Errorf("left are processes %v", left)
+	}
+}
+
+// processes are those whose arguments name the folder.
+func processes(t *testing.T, folder string) []int {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, file := range files {
+		if content, err := os.ReadFile(file); err == nil && bytes.Contains(content, []byte(folder)) {
+			pid, err := strconv.Atoi(strings.Split(file, "/")[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestAnInterruptedStartCanBeTakenUp(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for i, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, os.Interrupt, syscall.SIGTERM} {
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", "start")
+		// To `go tool` alone, as a CI runner does, and to its whole group, as a terminal does.
+		group := i%2 == 1
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		var output bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &output, &output
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(700+400*i) * time.Millisecond)
+		pid := cmd.Process.Pid
+		if group {
+			pid = -pid
+		}
+		_ = syscall.Kill(pid, sig.(syscall.Signal))
+		err := cmd.Wait()
+		cancel()
+		t.Logf("after %s: %v\n%s", sig, err, &output)
+		// Whoever was interrupted is gone: what it held can be taken.
+		for name, state := range s.states() {
+			if state != "ready" && state != "starting" && state != "stopped" {
+				t.Errorf("after %s %s is %s", sig, name, state)
+			}
+		}
+	}
+	s.must("start")
+	s.only(names...)
+	s.must("stop")
+	if left := processes(t, s.config.State); len(left) > 0 {
+		t.Errorf("left are processes %v", left)
+	}
+}
+
+func TestATakenPortIsNamedWithItsProcess(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	l, err := net.Listen("tcp", s.config.Address(config.Rekor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := s.mage("rekor:start")
+	for _, want := range []string{s.config.Address(config.Rekor), fmt.Sprintf("process %d", os.Getpid()), "SIGLOCAL_PORT_REKOR"} {
+		if r.code == 0 || !strings.Contains(r.stderr, want) {
+			t.Errorf("the message does not say %q: %s", want, r)
+		}
+	}
+	s.only("mariadb", "log-server", "log-signer")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.must("rekor:start")
+}
+
+func TestNonsenseIsRefusedBeforeAnythingIsStarted(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{"SIGLOCAL_PORT_REKOR=99999", "SIGLOCAL_INSTALL=perhaps", "SIGLOCAL_RECOR=1", "SIGLOCAL_HSM_PIN=1"} {
+		s := newStack(t)
+		s.env = append(s.env, setting)
+		name, _, _ := strings.Cut(setting, "=")
+		for _, target := range []string{"start", "demo:keyless", "hsm:init", "stop", "status"} {
+			if r := s.mage(target); r.code == 0 || !strings.Contains(r.stderr, name) {
+				t.Errorf("%s %s: %s", setting, target, r)
+			}
+		}
+		if _, err := os.Stat(s.config.State); !os.IsNotExist(err) {
+			t.Errorf("%s: the state folder was made: %v", setting, err)
+		}
+	}
+}
+
+func TestADaemonThatDiesFailsTheStartWithItsLog(t *testing.T) {
+	s := newStack(t)
+	s.must("trillian:start", "stop")
+	broken := filepath.Join(s.home, "mariadbd")
+	script := `#!/bin/sh
+case "$*" in *--version*) echo "mariadbd  Ver 10.11.14-MariaDB for Linux"; exit ;; esac
+echo the disk is on fire
+exit 7
+`
+	if err := os.WriteFile(broken, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	working := s.env
+	s.env = append(slices.Clone(working), "SIGLOCAL_MARIADBD="+broken)
+	began := time.Now()
+	r := s.mage("start")
+	for _, want := range []string{"mariadb", "exit status 7", "the disk is on fire", s.config.Log("mariadb"), "go tool mage start"} {
+		if r.code == 0 || !strings.Contains(r.stderr, want) {
+			t.Errorf("the message does not say %q: %s", want, r)
+		}
+	}
+	if count := strings.Count(r.stderr, "the disk is on fire"); count != 1 {
+		t.Errorf("the message comes %d times: %s", count, r)
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	s.env = working
+	if running := s.pids(); len(running) != 1 || running["registry"] == 0 {
+		t.Errorf("what had nothing to do with it is not left running: %v", running)
+	}
+	if state := s.states()["mariadb"]; state != "crashed" {
+		t.Errorf("mariadb is %s, not crashed", state)
+	}
+	s.must("start")
+	s.only(names...)
+}
+
+func TestEverythingWorksWithoutANetwork(t *testing.T) {
+	t.Parallel()
+	if out, err := exec.Command("unshare", "-rn", "true").CombinedOutput(); err != nil {
+		t.Skipf("no network namespace can be made here: %v: %s", err, out)
+	}
+	s := newStack(t)
+	script := "ip link set lo up 2>/dev/null || ifconfig lo up; go tool mage demo:keyed demo:rekor demo:keyless stop"
+	if r := s.run(s.config.Root, "unshare", "-n", "sh", "-c", script); r.code != 0 {
+		t.Errorf("%s", r)
+	}
+}
+
+func TestEveryTargetWorksAloneAndFromAnyFolder(t *testing.T) {
+	t.Parallel()
+	below := []string{"templates", "magefiles/internal/service", "state", "."}
+	for i, test := range []struct {
+		target string
+		stdout *regexp.Regexp
+		ready  []string
+	}{
+		{"registry:start", regexp.MustCompile(`^$`), names[:1]},
+		{"hsm:init", regexp.MustCompile(`^$`), nil},
+		{"hsm:list", regexp.MustCompile(`(?s)SLOT.*sigstore-local.*private key +PKCS11CA`), nil},
+		{"ct:keys", regexp.MustCompile(`^-----BEGIN PUBLIC KEY-----\n`), nil},
+		{"fulcio:ca", regexp.MustCompile(`(?s)Sigstore Local.*-----BEGIN CERTIFICATE-----`), nil},
+		{"dex:token", regexp.MustCompile(`^[\w-]+\.[\w-]+\.[\w-]+\n$`), []string{"mariadb", "dex"}},
+		{"ct:start", regexp.MustCompile(`^$`), []string{"mariadb", "log-server", "log-signer", "ct"}},
+	} {
+		s := newStack(t)
+		r := s.run(filepath.Join(s.config.Root, below[i%len(below)]), "go", "tool", "mage", test.target)
+		if r.code != 0 || !test.stdout.MatchString(r.stdout) {
+			t.Errorf("%s: %s", test.target, r)
+		}
+		s.only(test.ready...)
+		// Twice is as once.
+		again := s.must(test.target)
+		if test.target != "dex:token" && again.stdout != r.stdout {
+			t.Errorf("%s: first\n%s\nthen\n%s", test.target, r.stdout, again.stdout)
+		}
+		s.must("stop")
+	}
+}

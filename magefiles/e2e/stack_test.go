@@ -1,0 +1,255 @@
+// Package e2e runs the real stack as a user does: by its command line, in a state folder and on ports of its own.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/lock"
+)
+
+// names are the stack's services, as status lists them.
+var names = []string{"registry", "mariadb", "log-server", "log-signer", "rekor", "ct", "dex", "fulcio"}
+
+// stack is a stack of a test's own.
+type stack struct {
+	t      *testing.T
+	config config.Config
+	home   string
+	env    []string
+}
+
+// offsets gives each stack of this run ports that no other has, far from the default ones: no two default ports are a
+// small multiple of seven apart. They end before the ports that Linux gives to outgoing connections.
+var offsets atomic.Int32
+
+// newStack prepares a stack that ends with the test. Each of settings is NAME=value for its environment.
+func newStack(t *testing.T, settings ...string) *stack {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs the real stack")
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := config.Root(wd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// t.TempDir's paths are too long for sockets.
+	dir, err := os.MkdirTemp("", "sl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	offset := 10000 + 7*int(offsets.Add(1))
+	settings = append([]string{"SIGLOCAL_STATE=" + filepath.Join(dir, "state"), "SIGLOCAL_PORT_OFFSET=" + strconv.Itoa(offset), "SIGLOCAL_INSTALL=never"}, settings...)
+	c, err := config.Load(root, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stack{t: t, config: c, home: filepath.Join(dir, "home")}
+	if err := os.Mkdir(s.home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// A user's environment, but for HOME, which shows whether anything is put there, and Go's folders, which stay.
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "SIGLOCAL_") && !strings.HasPrefix(entry, "HOME=") {
+			s.env = append(s.env, entry)
+		}
+	}
+	s.env = append(s.env, "HOME="+s.home)
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.env = append(s.env, name+"="+strings.TrimSpace(string(value)))
+	}
+	// Go's counters of its own use would be put into HOME.
+	s.env = append(s.env, settings...)
+	t.Cleanup(func() {
+		s.killAll()
+		if t.Failed() {
+			for _, name := range names {
+				if log, err := os.ReadFile(c.Log(name)); err == nil {
+					t.Logf("%s:\n%s", c.Log(name), log[max(0, len(log)-2000):])
+				}
+			}
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// result is what a command printed and how it ended.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit code %d\nstdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
+}
+
+// deadline is longer than any command takes that does not hang.
+const deadline = 4 * time.Minute
+
+// command prepares a command in the folder dir.
+func (s *stack) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = dir, s.env
+	return cmd
+}
+
+// run runs a command to its end, reading its output through pipes as a script does: it ends only when nobody holds them.
+func (s *stack) run(dir, program string, args ...string) result {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), deadline)
+	defer cancel()
+	cmd := s.command(ctx, dir, program, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); ctx.Err() != nil || err != nil && !errors.As(err, &exit) {
+		s.t.Fatalf("%s %q: %v\n%s%s", program, args, err, &stdout, &stderr)
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// mage runs targets, whatever comes of it.
+func (s *stack) mage(targets ...string) result {
+	s.t.Helper()
+	return s.run(s.config.Root, "go", append([]string{"tool", "mage"}, targets...)...)
+}
+
+// must runs targets that have to succeed.
+func (s *stack) must(targets ...string) result {
+	s.t.Helper()
+	r := s.mage(targets...)
+	if r.code != 0 {
+		s.t.Fatalf("mage %q: %s", targets, r)
+	}
+	return r
+}
+
+// program runs a built program in the environment that `mage env` makes, and in which it has to succeed.
+func (s *stack) program(name string, args ...string) string {
+	s.t.Helper()
+	quoted := []string{name}
+	for _, arg := range args {
+		quoted = append(quoted, "'"+arg+"'")
+	}
+	script := `eval "$(go tool mage env)"` + "\n" + strings.Join(quoted, " ")
+	r := s.run(s.config.Root, "sh", "-ec", script)
+	if r.code != 0 {
+		s.t.Fatalf("%s %q: %s", name, args, r)
+	}
+	return r.stdout
+}
+
+// pids are the processes of the services that run, by name, as their locks have them.
+func (s *stack) pids() map[string]int {
+	s.t.Helper()
+	pids := map[string]int{}
+	for _, name := range names {
+		pid, err := lock.Holder(s.config.Run(name + ".pid"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if pid != 0 {
+			pids[name] = pid
+		}
+	}
+	return pids
+}
+
+// states are the services' states, by name, as status prints them.
+func (s *stack) states() map[string]string {
+	s.t.Helper()
+	states := map[string]string{}
+	for _, line := range strings.Split(s.mage("status").stdout, "\n")[1:] {
+		if fields := strings.Fields(line); len(fields) > 1 {
+			states[fields[0]] = fields[1]
+		}
+	}
+	return states
+}
+
+// killAll ends every service at once and without warning, and returns when all are gone.
+func (s *stack) killAll() {
+	s.t.Helper()
+	for _, pid := range s.pids() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	for len(s.pids()) > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// only checks that the services of the given names are ready and no other runs.
+func (s *stack) only(want ...string) {
+	s.t.Helper()
+	states := s.states()
+	if len(states) != len(names) {
+		s.t.Fatalf("status lists %v", states)
+	}
+	wanted := map[string]bool{}
+	for _, name := range want {
+		wanted[name] = true
+	}
+	for _, name := range names {
+		expected := "stopped"
+		if wanted[name] {
+			expected = "ready"
+		}
+		if states[name] != expected {
+			s.t.Errorf("%s is %s, not %s", name, states[name], expected)
+		}
+	}
+}
+
+// image is the image that the demos signed.
+func (s *stack) image(demo result) string {
+	s.t.Helper()
+	for field := range strings.FieldsSeq(demo.stdout) {
+		if strings.HasPrefix(field, s.config.Image("rekor-cli@sha256:")) {
+			return field
+		}
+	}
+	s.t.Fatalf("the demo names no image: %s", demo)
+	return ""
+}
+
+// syncBuffer collects what a running command writes.
+type syncBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

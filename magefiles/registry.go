@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// Registry is the OCI registry that holds images and their signatures.
+type Registry mg.Namespace
+
+// Start runs the registry.
+func (Registry) Start(ctx context.Context) error {
+	if err := needs(ctx, Build); err != nil {
+		return err
+	}
+	return start(ctx, registry, nil)
+}
+
+// Stop ends the registry.
+func (Registry) Stop(ctx context.Context) error { return stop(ctx, registry) }
+
+func registry(c config.Config) service.Service {
+	return service.Service{
+		Name:    "registry",
+		Program: c.Program("registry"),
+		Module:  "github.com/google/go-containerregistry",
+		Args:    []string{"-address", c.Address(config.Registry), "-dir", c.Data("registry")},
+		Listens: []config.Port{config.Registry},
+		Address: c.Localhost(config.Registry),
+		Ready:   service.Answers(c.URL(config.Registry) + "/v2/base/manifests/latest"),
+	}
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// Rekor is the signature transparency log.
+type Rekor mg.Namespace
+
+// Start runs Rekor once Trillian is up.
+func (Rekor) Start(ctx context.Context) error {
+	if err := needs(ctx, Trillian.Start); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	if err := keys.Ensure(s.config.Key("rekor.pem"), s.config.Key("rekor.pub"), ""); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.config.Data("rekor-attestations"), 0o700); err != nil {
+		return err
+	}
+	tree, err := database.Tree(ctx, s.config, "rekor")
+	if err != nil {
+		return err
+	}
+	return start(ctx, rekor, service.Values{"Tree": tree})
+}
+
+// Stop ends Rekor.
+func (Rekor) Stop(ctx context.Context) error { return stop(ctx, rekor) }
+
+func rekor(c config.Config) service.Service {
+	return service.Service{
+		Name:      "rekor",
+		Program:   c.Program("rekor-server"),
+		Args:      []string{"serve", "--config=" + c.ConfigFile("rekor.yaml")},
+		Templates: []string{"rekor.yaml"},
+		Listens:   []config.Port{config.Rekor},
+		Address:   c.URL(config.Rekor),
+		// Unlike /ping, this asks Trillian for the tree's root.
+		Ready: service.Answers(c.URL(config.Rekor) + "/api/v1/log"),
+	}
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/service"
+)
+
+func testConfig(t *testing.T, environ ...string) config.Config {
+	t.Helper()
+	c, err := config.Load("/checkout", environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestEveryServiceIsDescribedInFull(t *testing.T) {
+	c := testConfig(t)
+	listening := map[config.Port]string{}
+	for _, s := range services(c) {
+		if s.Name == "" || !filepath.IsAbs(s.Program) && s.Program != "mariadbd" || s.Address == "" || s.Ready == nil {
+			t.Errorf("%q lacks its program, address or probe", s.Name)
+		}
+		for _, name := range s.Templates {
+			if _, err := os.Stat(filepath.Join("..", "templates", name+".tmpl")); err != nil {
+				t.Errorf("%s: %v", s.Name, err)
+			}
+		}
+		for _, port := range s.Listens {
+			if other, ok := listening[port]; ok {
+				t.Errorf("%s and %s both listen on %s", other, s.Name, port)
+			}
+			listening[port] = s.Name
+		}
+	}
+	for _, port := range config.PortNames() {
+		if listening[port] == "" {
+			t.Errorf("no service listens on %s", port)
+		}
+	}
+}
+
+func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile(`(?s)\ntool \((.*?)\)`).FindSubmatch(mod)
+	if block == nil {
+		t.Fatal("go.mod has no tools")
+	}
+	pinned := strings.Fields(string(block[1]))
+	for _, tool := range pinned {
+		if tool != "sigstore-local/magefiles/cmd/mage" && !slices.Contains(programs(), tool) {
+			t.Errorf("%s is pinned and not built", tool)
+		}
+	}
+	for _, program := range programs() {
+		if !strings.HasPrefix(program, config.Module) && !slices.Contains(pinned, program) {
+			t.Errorf("%s is built and not pinned", program)
+		}
+	}
+	for _, s := range services(testConfig(t)) {
+		if s.Name != "mariadb" && !slices.ContainsFunc(programs(), func(p string) bool { return path.Base(p) == filepath.Base(s.Program) }) {
+			t.Errorf("%s runs %s, which is not built", s.Name, s.Program)
+		}
+	}
+}
+
+func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
+	state := t.TempDir()
+	plain := testConfig(t)
+	c := plain
+	c.State = state
+	shifted, err := config.Load("/checkout", []string{"SIGLOCAL_PORT_OFFSET=20000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shifted.State = state
+	if err := service.MakeFolders(shifted); err != nil {
+		t.Fatal(err)
+	}
+	values := service.Values{"Tree": 42, "Module": "/m.so"}
+	var text strings.Builder
+	templates, err := filepath.Glob("../templates/*.tmpl")
+	if err != nil || len(templates) < 8 {
+		t.Fatalf("templates are %v, %v", templates, err)
+	}
+	for _, file := range templates {
+		name := strings.TrimSuffix(filepath.Base(file), ".tmpl")
+		if err := service.Configure(shifted, name, values); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		info, err := os.Stat(shifted.ConfigFile(name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+		content, err := os.ReadFile(shifted.ConfigFile(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.Write(content)
+	}
+	for _, s := range services(shifted) {
+		text.WriteString(strings.Join(append(s.Args, s.Address), "\n") + "\n")
+	}
+	for _, port := range config.PortNames() {
+		if strings.Contains(text.String(), ":"+strings.TrimPrefix(plain.Address(port), "127.0.0.1:")) {
+			t.Errorf("the default port of %s is left", port)
+		}
+		if !strings.Contains(text.String(), strings.TrimPrefix(shifted.Address(port), "127.0.0.1:")) {
+			t.Errorf("the shifted port of %s is not there", port)
+		}
+	}
+}
+
+func TestATemplateWithoutItsValueIsAnError(t *testing.T) {
+	c := testConfig(t)
+	c.State = t.TempDir()
+	if err := service.MakeFolders(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Configure(c, "rekor.yaml", service.Values{}); err == nil || !strings.Contains(err.Error(), "rekor.yaml") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// targets lists what `mage -l` lists.
+func targets(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("go", "tool", "mage", "-l").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var names []string
+	for _, line := range regexp.MustCompile(`(?m)^  ([\w:]+)\*? +\S`).FindAllStringSubmatch(string(out), -1) {
+		names = append(names, line[1])
+	}
+	if len(names) < 20 {
+		t.Fatalf("`mage -l` lists only %v", names)
+	}
+	return names
+}
+
+func TestTheRunnerThatNeedsNoInstallationIsTheSame(t *testing.T) {
+	listed := map[string]string{}
+	for name, args := range map[string][]string{"tool": {"tool", "mage", "-l"}, "file": {"run", "../magefile.go", "-l"}, "package": {"run", ".", "-l"}} {
+		out, err := exec.Command("go", args...).Output()
+		if err != nil {
+			t.Fatalf("go %q: %v", args, err)
+		}
+		listed[name] = string(out)
+	}
+	if listed["file"] != listed["tool"] || listed["package"] != listed["tool"] {
+		t.Errorf("they list %v", listed)
+	}
+}
+
+func TestTheReadmeKnowsEveryTargetVariableAndPort(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range targets(t) {
+		if !regexp.MustCompile("(?m)^\\| (`[\\w:]+`, )*`" + target + "`").Match(readme) {
+			t.Errorf("no table of the README has the target %s", target)
+		}
+	}
+	for _, v := range config.Variables() {
+		if !strings.Contains(string(readme), "`"+v.Name+"`") {
+			t.Errorf("the README does not have %s", v.Name)
+		}
+	}
+}
+
+func TestTheReadmeHasNoTargetThatThereIsNot(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := targets(t)
+	for _, used := range regexp.MustCompile(`go tool mage ([a-z][\w:]*)`).FindAllStringSubmatch(string(readme), -1) {
+		if !slices.Contains(known, used[1]) {
+			t.Errorf("the README uses the target %s", used[1])
+		}
+	}
+}
