@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestBadArgumentsAreRefused(t *testing.T) {
+	text := func(s string) *string { return &s }
+	number := func(n int) *int { return &n }
+	ctx := t.Context()
+	refused := 0
+	for name, test := range map[string]struct {
+		err  error
+		want string
+	}{
+		"status yaml":      {Status(ctx, text("yaml"), nil), "table, json"},
+		"status empty":     {Status(ctx, text(""), nil), "table, json"},
+		"status JSON":      {Status(ctx, text("JSON"), nil), "table, json"},
+		"doctor xml":       {Doctor(ctx, text("xml")), "table, json"},
+		"doctor empty":     {Doctor(ctx, text("")), "table, json"},
+		"env csh":          {Env(ctx, text("csh"), nil), "sh, fish, json, github"},
+		"env empty":        {Env(ctx, text(""), nil), "sh, fish, json, github"},
+		"env SH":           {Env(ctx, text("SH"), nil), "sh, fish, json, github"},
+		"logs nobody":      {Logs(ctx, "nobody", nil, nil), "accepted are all, registry"},
+		"logs empty":       {Logs(ctx, "", nil, nil), "accepted are all, registry"},
+		"logs path":        {Logs(ctx, "../secrets/hsm-pin", nil, nil), "accepted are all, registry"},
+		"logs Rekor":       {Logs(ctx, "Rekor", nil, nil), "accepted are all, registry"},
+		"logs -n=-1":       {Logs(ctx, "rekor", nil, number(-1)), "from 0"},
+		"restart nobody":   {Restart(ctx, "nobody"), "accepted are all, registry"},
+		"restart empty":    {Restart(ctx, ""), "accepted are all, registry"},
+		"restart trillian": {Restart(ctx, "trillian"), "accepted are all, registry"},
+		"exec empty":       {Exec(ctx, ""), "npm test"},
+		"token name":       {Dex.Token(Dex{}, ctx, text("alice")), "alice@example.org"},
+		"token empty":      {Dex.Token(Dex{}, ctx, text("")), "alice@example.org"},
+		"token upper case": {Dex.Token(Dex{}, ctx, text("Alice@example.org")), "lower case"},
+		"token two":        {Dex.Token(Dex{}, ctx, text("a@example.org,b@example.org")), "alice@example.org"},
+		"token quote":      {Dex.Token(Dex{}, ctx, text("a'b@example.org")), "alice@example.org"},
+		"token space":      {Dex.Token(Dex{}, ctx, text("a @example.org")), "alice@example.org"},
+		"reset":            {Reset(ctx, nil), "reset -yes"},
+	} {
+		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {
+			t.Errorf("%s: the message does not say %q: %v", name, test.want, test.err)
+			continue
+		}
+		refused++
+	}
+	t.Logf("%d bad arguments are refused", refused)
+}
+
+func TestAClockThatJumpedIsSaid(t *testing.T) {
+	made := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	root := &x509.Certificate{NotBefore: made, NotAfter: made.AddDate(10, 0, 0)}
+	if err := checkClock(root, made.Add(time.Hour)); err != nil {
+		t.Error(err)
+	}
+	for _, now := range []time.Time{made.Add(-time.Minute), made.AddDate(11, 0, 0)} {
+		err := checkClock(root, now)
+		if err == nil || !strings.Contains(err.Error(), "the clock says "+now.Format(time.RFC3339)) || !strings.Contains(err.Error(), "2026-03-01") {
+			t.Errorf("at %s: %v", now, err)
+		}
+	}
+}
+
+func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
+	redact, err := redactor(testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
+	key := "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----"
+	got := string(redact([]byte("a " + token + " b\n" + key + "\nc")))
+	if got != "a [secret] b\n[secret]\nc" {
+		t.Errorf("got %q", got)
+	}
+	// What is left of a JSON file is one.
+	content, err := json.Marshal(map[string]string{"token": token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(redact(content)) {
+		t.Errorf("got %s", redact(content))
+	}
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/config"
+)
+
+// Bundle packs status, doctor's findings, versions, configuration and logs into an archive, without any secret.
+func Bundle(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	files, err := s.bundle(ctx)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(s.config.State, "bundles", time.Now().UTC().Format("20060102T150405Z")+".tar.gz")
+	if err := writeArchive(name, files); err != nil {
+		return err
+	}
+	s.console.Printf("It has no secret of the stack in it; read it before you pass it on all the same:")
+	fmt.Println(name)
+	return nil
+}
+
+// bundled is a file of the archive.
+type bundled struct {
+	name    string
+	content []byte
+}
+
+func (s *stack) bundle(ctx context.Context) ([]bundled, error) {
+	redact, err := redactor(s.config)
+	if err != nil {
+		return nil, err
+	}
+	var files []bundled
+	add := func(name string, content []byte) { files = append(files, bundled{name, redact(content)}) }
+	for name, value := range map[string]any{"status.json": s.status(ctx), "doctor.json": s.examine(ctx)} {
+		content, err := json.MarshalIndent(value, "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		add(name, content)
+	}
+	for _, name := range []string{"go.mod", "go.sum"} {
+		content, err := os.ReadFile(filepath.Join(s.config.Root, name))
+		if err != nil {
+			return nil, err
+		}
+		add("versions/"+name, content)
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		add("versions/mage.txt", []byte(info.String()))
+	}
+	for _, folder := range []string{"config", "logs"} {
+		found, err := filepath.Glob(filepath.Join(s.config.State, folder, "*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range found {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			add(folder+"/"+filepath.Base(file), content)
+		}
+	}
+	return files, nil
+}
+
+// What is secret by its form: tokens that somebody signed in with, and private keys.
+var secretForms = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
+
+// redactor returns a function that takes every secret of the stack out of a text.
+func redactor(c config.Config) (func([]byte) []byte, error) {
+	files, err := filepath.Glob(filepath.Join(c.State, "secrets", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var pairs []string
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if secret := strings.TrimSpace(string(content)); secret != "" {
+			pairs = append(pairs, secret, "[secret "+filepath.Base(file)+"]")
+		}
+	}
+	replacer := strings.NewReplacer(pairs...)
+	return func(text []byte) []byte {
+		return []byte(replacer.Replace(secretForms.ReplaceAllString(string(text), "[secret]")))
+	}, nil
+}
+
+// writeArchive writes files to a tar.gz that only its owner can read.
+func writeArchive(name string, files []bundled) error {
+	var packed bytes.Buffer
+	compressor := gzip.NewWriter(&packed)
+	archive := tar.NewWriter(compressor)
+	for _, file := range files {
+		header := &tar.Header{Name: file.name, Mode: 0o600, Size: int64(len(file.content)), ModTime: time.Now().Truncate(time.Second)}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := archive.Write(file.content); err != nil {
+			return err
+		}
+	}
+	for _, closer := range []io.Closer{archive, compressor} {
+		if err := closer.Close(); err != nil {
+			return err
+		}
+	}
+	return renameio.WriteFile(name, packed.Bytes(), 0o600)
+}

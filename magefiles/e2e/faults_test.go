@@ -1,0 +1,544 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+)
+
+// rounds is how often a fault is repeated: as often as the README's figures say with FAULT_ROUNDS=full, which
+// `go tool mage test -faults` sets, and a tenth of that otherwise.
+func rounds(full int) int {
+	if os.Getenv("FAULT_ROUNDS") == "full" {
+		return full
+	}
+	return max(2, full/10)
+}
+
+// dice are the same in every run.
+func dice(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
+
+// figures collects durations for a test's last line.
+type figures []time.Duration
+
+func (f figures) String() string {
+	if len(f) == 0 {
+		return "none"
+	}
+	slices.Sort(f)
+	return fmt.Sprintf("median %s, longest %s", f[len(f)/2].Round(time.Millisecond), f[len(f)-1].Round(time.Millisecond))
+}
+
+// crashed asks the compiled targets for the services that status says have crashed.
+func (s *stack) crashed() []string {
+	s.t.Helper()
+	r := s.run(s.config.Root, s.config.Program("mage"), "status", "-o=json")
+	var rows []struct{ Service, State string }
+	if err := json.Unmarshal([]byte(r.stdout), &rows); err != nil {
+		s.t.Fatalf("%v: %s", err, r)
+	}
+	var names []string
+	for _, row := range rows {
+		if row.State == "crashed" {
+			names = append(names, row.Service)
+		}
+	}
+	return names
+}
+
+func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
+	s := newStack(t)
+	s.must("start")
+	clients := s.sign(4)
+	random := dice(1)
+	var named, healed figures
+	count := rounds(100)
+	for range count {
+		time.Sleep(time.Duration(300+random.IntN(500)) * time.Millisecond)
+		victim := names[random.IntN(len(names))]
+		before := s.pids()
+		began := time.Now()
+		if err := syscall.Kill(before[victim], syscall.SIGKILL); err != nil {
+			t.Fatalf("%s: %v", victim, err)
+		}
+		for s.pids()[victim] == before[victim] {
+			time.Sleep(time.Millisecond)
+		}
+		if got := s.crashed(); !slices.Equal(got, []string{victim}) {
+			t.Errorf("%s was killed, and status says that %v crashed", victim, got)
+		}
+		named = append(named, time.Since(began))
+		began = time.Now()
+		s.must("start")
+		healed = append(healed, time.Since(began))
+		after := s.pids()
+		if after[victim] == 0 {
+			t.Errorf("%s was not started again", victim)
+		}
+		delete(before, victim)
+		delete(after, victim)
+		if fmt.Sprint(before) != fmt.Sprint(after) {
+			t.Errorf("after %s was killed the others are %v, not %v", victim, after, before)
+		}
+	}
+	// The last word is a signature made with all of them up.
+	for have := len(clients.snapshot()); len(clients.snapshot()) < have+4; time.Sleep(50 * time.Millisecond) {
+		if t.Context().Err() != nil {
+			t.Fatal("nobody can sign any more")
+		}
+	}
+	signed := clients.end()
+	s.verifyEach(signed)
+	slices.Sort(named)
+	if named[len(named)/2] > time.Second {
+		t.Errorf("it takes status more than a second to name who died: %s", named)
+	}
+	t.Logf("%d daemons killed, %d signatures acknowledged and %d not, all acknowledged ones verify; status named the dead: %s; start healed: %s",
+		count, len(signed), clients.failed, named, healed)
+}
+
+// snapshot is what was signed until now.
+func (c *signers) snapshot() []signature {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.signed)
+}
+
+func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
+	s := newStack(t)
+	s.must("start")
+	clients := s.sign(4)
+	random := dice(2)
+	var healed figures
+	count := rounds(20)
+	for range count {
+		time.Sleep(time.Duration(1000+random.IntN(1000)) * time.Millisecond)
+		s.killAll()
+		if got := s.crashed(); !slices.Equal(got, names) {
+			t.Errorf("status says that %v crashed", got)
+		}
+		began := time.Now()
+		s.must("start")
+		healed = append(healed, time.Since(began))
+	}
+	time.Sleep(2 * time.Second)
+	signed := clients.end()
+	if len(signed) < count {
+		t.Errorf("only %d signatures were made", len(signed))
+	}
+	s.verifyEach(signed)
+	t.Logf("all daemons killed %d times, %d signatures acknowledged and %d not, all acknowledged ones verify; start healed: %s",
+		count, len(signed), clients.failed, healed)
+}
+
+func TestFaultSeveralStartsAtTheSameInstant(t *testing.T) {
+	s := newStack(t)
+	s.must("start")
+	count := rounds(20)
+	for round := range count {
+		for _, together := range []int{2, 5} {
+			s.killAll()
+			var wg sync.WaitGroup
+			results := make([]result, together)
+			for i := range together {
+				wg.Go(func() { results[i] = s.run(s.config.Root, "go", "tool", "mage", "start") })
+			}
+			wg.Wait()
+			running := s.pids()
+			ready := 0
+			for _, r := range results {
+				if r.code != 0 {
+					t.Errorf("round %d: %s", round, r)
+				}
+				ready += strings.Count(r.stderr, "is ready at")
+			}
+			// Each service was started by one of them; the others say that it runs.
+			if ready != len(names) || len(running) != len(names) {
+				t.Errorf("round %d: %d services were started, and %v run", round, ready, running)
+			}
+			if strays := slices.DeleteFunc(processes(t, s.config.State), func(pid int) bool {
+				for _, own := range running {
+					if own == pid {
+						return true
+					}
+				}
+				return false
+			}); len(strays) > 0 {
+				t.Errorf("round %d: processes %v are none of the stack's", round, strays)
+			}
+		}
+	}
+	t.Logf("%d times two and %d times five starts at once made one set of daemons each", count, count)
+}
+
+func TestFaultInterruptedAtARandomMoment(t *testing.T) {
+	t.Parallel()
+	count := rounds(20)
+	random := dice(4)
+	for _, test := range []struct {
+		name, target string
+		longest      time.Duration
+		prepare      func(t *testing.T, s *stack)
+	}{
+		{"a first start", "start", 4 * time.Second, func(t *testing.T, s *stack) { s.killAll(); s.must("reset", "-yes") }},
+		{"a warm start", "start", 2 * time.Second, func(t *testing.T, s *stack) { s.must("start", "stop") }},
+		{"a stop", "stop", time.Second, func(t *testing.T, s *stack) { s.must("start") }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStack(t)
+			s.must("start")
+			cut := 0
+			for round := range count {
+				test.prepare(t, s)
+				sig := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[round%2]
+				moment := time.Duration(random.Int64N(int64(test.longest)))
+				if s.interrupt(moment, sig, test.target) {
+					cut++
+				}
+				r := s.must("start")
+				if states := s.states(); !allReady(states) {
+					t.Errorf("after %s at %s: %v\n%s", sig, moment, states, r)
+				}
+			}
+			s.must("demo:keyless", "stop")
+			if left := processes(t, s.config.State); len(left) > 0 {
+				t.Errorf("left are processes %v", left)
+			}
+			t.Logf("%d of %d signals cut %s short; the next start worked every time", cut, count, test.name)
+		})
+	}
+}
+
+func allReady(states map[string]string) bool {
+	for _, name := range names {
+		if states[name] != "ready" {
+			return false
+		}
+	}
+	return true
+}
+
+// interrupt runs a target, sends sig to it after a while, waits until its processes are gone and says whether it was cut
+// short.
+func (s *stack) interrupt(after time.Duration, sig syscall.Signal, target string) bool {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), deadline)
+	defer cancel()
+	cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", target)
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	time.Sleep(after)
+	_ = cmd.Process.Signal(sig)
+	if err := cmd.Wait(); ctx.Err() != nil {
+		s.t.Fatalf("%s was sent %s after %s and did not end: %v\n%s", target, sig, after, err, &output)
+	}
+	return cmd.ProcessState.ExitCode() != 0
+}
+
+func TestFaultDamagedFiles(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	image := s.image(s.must("demo:rekor", "demo:keyless"))
+	s.must("stop")
+	damages := map[string]func([]byte) []byte{
+		"emptied": func([]byte) []byte { return nil },
+		"cut":     func(whole []byte) []byte { return whole[:len(whole)/2] },
+		"garbled": func(whole []byte) []byte {
+			garbled := bytes.Clone(whole)
+			random := dice(5)
+			for i := range garbled {
+				garbled[i] = byte(random.Uint32())
+			}
+			return garbled
+		},
+	}
+	files := s.worthDamaging()
+	kinds := []string{"emptied", "cut", "garbled"}
+	refused, survived := 0, 0
+	for i, file := range files {
+		for j, kind := range kinds {
+			if os.Getenv("FAULT_ROUNDS") != "full" && (i%3 != 0 || j != i/3%len(kinds)) {
+				continue
+			}
+			whole, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write := func(content []byte) {
+				if err := os.WriteFile(file, content, info.Mode().Perm()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			database := strings.HasPrefix(file, s.config.Data("mariadb"))
+			if database {
+				// Its files belong together: what the server makes of the others meanwhile is put back too.
+				s.copyDatabase(s.config.Data("mariadb"), s.config.Data("mariadb.copy"))
+			}
+			write(damages[kind](whole))
+			r := s.mage("start")
+			named := strings.Contains(r.stderr, file) || strings.Contains(r.stderr, filepath.Base(file))
+			// What the database's own files say about themselves is in its log, which is shown and named.
+			if database {
+				named = strings.Contains(r.stderr, s.config.Log("mariadb"))
+			}
+			// A token's files are the module's: what is named is their folder.
+			if strings.HasPrefix(file, s.config.Data("hsm")) {
+				named = strings.Contains(r.stderr, s.config.Data("hsm"))
+			}
+			switch {
+			case r.code == 0:
+				survived++
+			case !named:
+				t.Errorf("%s %s: the message does not name it: %s", file, kind, r)
+			case strings.Contains(r.stderr, "goroutine "):
+				t.Errorf("%s %s: the message is a stack trace: %s", file, kind, r)
+			default:
+				refused++
+			}
+			s.mage("stop")
+			s.killAll()
+			if database {
+				s.copyDatabase(s.config.Data("mariadb.copy"), s.config.Data("mariadb"))
+				continue
+			}
+			write(whole)
+		}
+	}
+	s.must("start")
+	s.only(names...)
+	s.verifyAll(image)
+	t.Logf("%d kinds of damage to %d files: %d were named, %d did no harm; everything verifies once they are put back", refused+survived, len(files), refused, survived)
+}
+
+// copyDatabase makes the folder to what the folder from is.
+func (s *stack) copyDatabase(from, to string) {
+	s.t.Helper()
+	if r := s.run("/", "sh", "-ec", `rm -rf "$2" && cp -a "$1" "$2"`, "sh", from, to); r.code != 0 {
+		s.t.Fatalf("%s", r)
+	}
+}
+
+// worthDamaging lists what a stack cannot make again or reads at its start: each kind of file once.
+func (s *stack) worthDamaging() []string {
+	s.t.Helper()
+	files := []string{
+		s.config.Data("mariadb") + "/ibdata1", s.config.Data("mariadb") + "/aria_log_control", s.config.Data("mariadb") + "/ib_logfile0",
+		filepath.Join(s.config.State, ".sigstore-local"), s.config.Run("rekor.pid"), s.config.Run("stack.lock"),
+	}
+	for _, name := range []string{"rekor.pem", "rekor.pub", "ctfe.pem", "ctfe.pub", "ca-root.pem", "cosign.key", "cosign.pub"} {
+		files = append(files, s.config.Key(name))
+	}
+	for _, folder := range []string{"secrets", "config", "data/registry/manifests/rekor-cli/digests", "data/registry/manifests/rekor-cli/tags", "data/registry/blobs/sha256"} {
+		entries, err := os.ReadDir(filepath.Join(s.config.State, folder))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if folder != "secrets" {
+			entries = entries[:1]
+		}
+		for _, entry := range entries {
+			files = append(files, filepath.Join(s.config.State, folder, entry.Name()))
+		}
+	}
+	token, object := false, false
+	err := filepath.WalkDir(s.config.Data("hsm"), func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil || entry.IsDir():
+		case filepath.Base(path) == "token.object" && !token:
+			token = true
+			files = append(files, path)
+		case strings.HasSuffix(path, ".object") && filepath.Base(path) != "token.object" && !object:
+			object = true
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return files
+}
+
+func TestFaultTheStateFolderIsCopiedToAnotherPath(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	image := s.image(s.must("demo:rekor", "demo:keyless"))
+	s.must("stop")
+	other := newStack(t)
+	if out, err := exec.Command("cp", "-a", s.config.State, other.config.State).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// The original runs: the copy has to leave it alone.
+	s.must("start")
+	before := s.pids()
+	other.must("start")
+	other.only(names...)
+	repository := strings.TrimPrefix(image, s.config.Image(""))
+	key := other.config.Key("cosign.pub")
+	other.program("cosign", "verify", "--key", key, other.config.Image(repository))
+	if after := s.pids(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("the original was %v and is %v", before, after)
+	}
+}
+
+func TestFaultAStateFolderThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give folders away and mount some")
+	}
+	if out, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
+		t.Skipf("no mounts can be made here: %v: %s", err, out)
+	}
+	t.Run("of somebody else", func(t *testing.T) {
+		s := newStack(t)
+		s.must("hsm:init")
+		if err := os.Chown(s.config.State, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.mage("start"); r.code == 0 || !strings.Contains(r.stderr, s.config.State+" belongs to the user with ID 12345") {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("read-only", func(t *testing.T) {
+		s := newStack(t)
+		s.must("hsm:init")
+		script := `mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec go tool mage start`
+		r := s.run(s.config.Root, "unshare", "--mount", "sh", "-c", script, "sh", s.config.State)
+		if r.code == 0 || !strings.Contains(r.stderr, s.config.State) || !strings.Contains(r.stderr, "read-only file system") || !strings.Contains(r.stderr, "SIGLOCAL_STATE") {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("a full disk", func(t *testing.T) {
+		s := newStack(t)
+		if err := os.Mkdir(s.config.State, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		// Full at the first start, full at a later one, and then no more.
+		script := `mount -t tmpfs -o size=40m none "$1" || exit 90
+go tool mage start 2>first && exit 91
+mount -o remount,size=400m "$1"
+go tool mage demo:rekor stop >/dev/null || exit 92
+dd if=/dev/zero of="$1/tmp/filler" bs=1M 2>/dev/null
+go tool mage start 2>second && exit 93
+rm "$1/tmp/filler"
+go tool mage start || exit 94
+go tool mage stop
+cat first; echo ====; cat second; rm first second`
+		home := s.home
+		script = strings.ReplaceAll(strings.ReplaceAll(script, "first", home+"/first"), "second", home+"/second")
+		r := s.run(s.config.Root, "unshare", "--mount", "sh", "-c", script, "sh", s.config.State)
+		if r.code != 0 {
+			t.Fatalf("%s", r)
+		}
+		first, second, _ := strings.Cut(r.stdout, "====")
+		for _, said := range []string{first, second} {
+			if lower := strings.ToLower(said); !strings.Contains(lower, "no space left on device") && !strings.Contains(lower, "disk full") || !strings.Contains(said, s.config.State) {
+				t.Errorf("the message does not say that the disk is full, and where: %s", said)
+			}
+		}
+	})
+}
+
+func TestFaultEachPortIsTaken(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.must("start", "stop")
+	for _, port := range config.PortNames() {
+		l, err := net.Listen("tcp", s.config.Address(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := s.mage("start")
+		for _, want := range []string{s.config.Address(port), fmt.Sprintf("process %d", os.Getpid()), port.Variable()} {
+			if r.code == 0 || !strings.Contains(r.stderr, want) {
+				t.Errorf("%s: the message does not say %q: %s", port, want, r)
+			}
+		}
+		if r := s.mage("doctor"); r.code != 5 || !strings.Contains(r.stdout, port.Variable()) {
+			t.Errorf("doctor: %s", r)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.must("stop")
+	}
+}
+
+func TestFaultWhatTheStackStandsOnIsWrong(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.must("fulcio:ca", "trillian:start", "stop")
+	script := func(name, text string) string {
+		path := filepath.Join(s.home, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	wrongPIN := filepath.Join(s.config.State, "secrets", "hsm-pin")
+	for _, test := range []struct {
+		name, setting, target string
+		want                  []string
+	}{
+		{"MariaDB is missing", "SIGLOCAL_MARIADBD=" + filepath.Join(s.home, "none"), "start", []string{"SIGLOCAL_MARIADBD", "no such file"}},
+		{"MariaDB is MySQL", "SIGLOCAL_MARIADBD=" + script("mysqld", "echo 'mysqld  Ver 8.0.40 for Linux on x86_64 (MySQL Community Server)'"), "start", []string{"MySQL Community Server", "10.5 or newer"}},
+		{"MariaDB is old", "SIGLOCAL_MARIADBD=" + script("old", "echo 'mysqld  Ver 10.1.48-MariaDB for debian'"), "start", []string{"MariaDB 10.1", "10.5 or newer"}},
+		{"MariaDB does not run", "SIGLOCAL_MARIADBD=" + script("broken", "echo a library is missing; exit 127"), "start", []string{"a library is missing", "10.5 or newer"}},
+		{"the socket's path is too long", "SIGLOCAL_STATE=/tmp/" + strings.Repeat("x", 100), "start", []string{"bytes", "at most 107", "SIGLOCAL_STATE"}},
+		{"the module is missing", "SIGLOCAL_PKCS11_MODULE=/no/such.so", "start", []string{"SIGLOCAL_PKCS11_MODULE", "no such file"}},
+		{"the module is none", "SIGLOCAL_PKCS11_MODULE=/bin/sh", "start", []string{"/bin/sh is not a PKCS#11 module", "SIGLOCAL_PKCS11_MODULE"}},
+		{"the token is named otherwise", "SIGLOCAL_PKCS11_TOKEN=elsewhere", "start", []string{`no token labelled "elsewhere"`, "SIGLOCAL_PKCS11_TOKEN"}},
+		{"the PIN is another", "SIGLOCAL_HSM_PIN=99999999", "start", []string{"SIGLOCAL_HSM_PIN", wrongPIN}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := s.in(t)
+			s.env = append(slices.Clone(s.env), test.setting)
+			r := s.mage(test.target)
+			for _, want := range test.want {
+				if r.code == 0 || !strings.Contains(r.stderr, want) {
+					t.Errorf("the message does not say %q: %s", want, r)
+				}
+			}
+		})
+	}
+	t.Run("the PIN's file holds another", func(t *testing.T) {
+		s := s.in(t)
+		right, err := os.ReadFile(wrongPIN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(wrongPIN, []byte("99999999\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.mage("start"); r.code == 0 || !strings.Contains(r.stderr, "does not take the PIN in "+wrongPIN) {
+			t.Errorf("%s", r)
+		}
+		if err := os.WriteFile(wrongPIN, right, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	s.must("start")
+	s.only(names...)
+}

@@ -1,0 +1,360 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestLivingWithIt(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, "SIGLOCAL_USERS=alice@example.org,bob@example.org")
+
+	t.Run("status of nothing ends with 3", func(t *testing.T) {
+		if r := s.in(t).mage(); r.code != 3 || !strings.Contains(r.stdout, "stopped") || !strings.Contains(r.stderr, "go tool mage start") {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("exec starts, runs, stops, and ends as the command", func(t *testing.T) {
+		s := s.in(t)
+		if r := s.mage("exec", `rekor-cli loginfo --store_tree_state=false && echo "in $PWD" && exit 7`); r.code != 7 || !strings.Contains(r.stdout, "in "+s.config.Root) {
+			t.Errorf("%s", r)
+		}
+		s.only()
+		if left := processes(t, s.config.State); len(left) > 0 {
+			t.Errorf("left are processes %v", left)
+		}
+	})
+	t.Run("exec ends as the command on Ctrl-C too", func(t *testing.T) {
+		s := s.in(t)
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		defer cancel()
+		mark := filepath.Join(s.home, "running")
+		cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", "exec", "trap 'exit 9' INT; touch "+mark+"; while :; do sleep 0.1; done")
+		var output bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &output, &output
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := os.Stat(mark); err != nil && ctx.Err() == nil; _, err = os.Stat(mark) {
+			time.Sleep(20 * time.Millisecond)
+		}
+		_ = cmd.Process.Signal(os.Interrupt)
+		if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 9 {
+			t.Errorf("%s: %s", cmd.ProcessState, &output)
+		}
+		s.only()
+	})
+	s.must("start")
+	t.Run("status of all ready ends with 0", func(t *testing.T) {
+		r := s.in(t).mage("status", "-o=json")
+		var rows []struct {
+			Service, State, Address, Version, Log string
+			PID                                   int
+			Since                                 time.Time
+			Memory                                int64
+		}
+		if err := json.Unmarshal([]byte(r.stdout), &rows); err != nil || r.code != 0 || len(rows) != len(names) {
+			t.Fatalf("%v: %s", err, r)
+		}
+		for i, row := range rows {
+			if row.Service != names[i] || row.State != "ready" || row.PID == 0 || row.Address == "" || row.Memory < 1<<20 ||
+				!strings.ContainsAny(row.Version, "0123456789") || time.Since(row.Since) > time.Hour {
+				t.Errorf("got %+v", row)
+			}
+		}
+	})
+	t.Run("status of a dead one ends with 4, its log and what to try", func(t *testing.T) {
+		s := s.in(t)
+		if err := syscall.Kill(s.pids()["dex"], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		r := s.mage("status")
+		if r.code != 4 || !strings.Contains(r.stderr, "listening on") || !strings.Contains(r.stderr, s.config.Log("dex")) || !strings.Contains(r.stderr, "go tool mage start") {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("restart restarts that one and what cannot go on without it", func(t *testing.T) {
+		s := s.in(t)
+		s.must("start")
+		before := s.pids()
+		s.must("restart", "ct")
+		after := s.pids()
+		for _, name := range names {
+			restarted := name == "ct" || name == "fulcio"
+			if (before[name] != after[name]) != restarted || after[name] == 0 {
+				t.Errorf("%s was process %d and is %d", name, before[name], after[name])
+			}
+		}
+		s.must("fulcio:stop", "restart", "ct")
+		if s.pids()["fulcio"] != 0 {
+			t.Error("Fulcio, which was stopped, was started")
+		}
+		s.must("start")
+	})
+	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
+	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
+	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
+	t.Run("bundle has no secret", func(t *testing.T) { s.in(t).checkBundle() })
+	t.Run("doctor finds nothing", func(t *testing.T) {
+		if r := s.in(t).mage("doctor"); r.code != 0 || strings.Contains(r.stdout, "✗") {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("setup has nothing to do", func(t *testing.T) { s.in(t).must("setup") })
+	t.Run("without a terminal there are no escapes", func(t *testing.T) {
+		if r := s.in(t).mage("stop", "start"); r.code != 0 || strings.ContainsAny(r.stdout+r.stderr, "\x1b\r") {
+			t.Errorf("%q", r.stderr)
+		}
+	})
+}
+
+// claims are what a token says.
+func claims(t *testing.T, token string) map[string]any {
+	t.Helper()
+	parts := strings.Split(strings.TrimSpace(token), ".")
+	if len(parts) != 3 {
+		t.Fatalf("not a token: %q", token)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]any{}
+	if err := json.Unmarshal(payload, &values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func (s *stack) signAsEach() {
+	t := s.t
+	blob := filepath.Join(s.home, "blob")
+	if err := os.WriteFile(blob, []byte("something to sign"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	password, err := os.ReadFile(s.config.SecretFile("dex-password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, email := range []string{s.config.Email, "alice@example.org", "bob@example.org", "somebody.new@example.org"} {
+		r := s.must("dex:token", "-email="+email)
+		if got := claims(t, r.stdout); got["email"] != email || got["email_verified"] != true || got["iss"] != s.config.Issuer() {
+			t.Errorf("%s: %v", email, got)
+		}
+		one := *s
+		one.config.Email = email
+		signed, err := one.signOnce(t.Context(), "by-"+email, string(bytes.TrimSpace(password)))
+		if err != nil {
+			t.Errorf("%s: %v", email, err)
+			continue
+		}
+		if err := one.verify(signed); err != nil {
+			t.Errorf("%s: %v", email, err)
+		}
+		other := *s
+		other.config.Email = "mallory@example.org"
+		if err := other.verify(signed); err == nil {
+			t.Errorf("the signature of %s passes for another's", email)
+		}
+	}
+	if err := os.Remove(blob); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *stack) checkLogs() {
+	t := s.t
+	if r := s.must("logs", "rekor", "-n=3"); strings.Count(r.stdout, "\n") != 3 || strings.Contains(r.stdout, "rekor      | ") {
+		t.Errorf("%s", r)
+	}
+	all := s.must("logs", "all", "-n=1").stdout
+	for _, name := range names {
+		if !strings.Contains("\n"+all, "\n"+name) {
+			t.Errorf("%s is missing: %s", name, all)
+		}
+	}
+	// What comes later comes too, over a restart.
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", "logs", "registry", "-f", "-n=0")
+	var output syncBuffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The first status after the restart asks the new registry.
+	for !strings.Contains(output.String(), "serving ") && ctx.Err() == nil {
+		s.must("restart", "registry")
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); ctx.Err() != nil {
+		t.Errorf("%v: %s", err, output.String())
+	}
+}
+
+func (s *stack) checkEnv() {
+	t := s.t
+	values := map[string]string{}
+	if err := json.Unmarshal([]byte(s.must("env", "-o=json", "-token").stdout), &values); err != nil {
+		t.Fatal(err)
+	}
+	if claims(t, values["SIGSTORE_ID_TOKEN"])["email"] != s.config.Email {
+		t.Errorf("the token is %q", values["SIGSTORE_ID_TOKEN"])
+	}
+	for name, want := range map[string]string{
+		"REKOR_URL": s.config.URL("REKOR"), "FULCIO_URL": s.config.URL("FULCIO"), "OIDC_URL": s.config.Issuer(), "ISSUER_URL": s.config.Issuer(),
+		"CT_LOG_KEY": s.config.Key("ctfe.pub"), "TUF_ROOT": filepath.Join(s.config.Home(), "tuf"),
+	} {
+		if values[name] != want {
+			t.Errorf("%s is %q, not %q", name, values[name], want)
+		}
+	}
+	if !strings.HasPrefix(values["PATH"], s.config.Programs+":") {
+		t.Errorf("PATH is %q", values["PATH"])
+	}
+	for _, line := range strings.Split(strings.TrimSpace(s.must("env", "-o=github").stdout), "\n") {
+		if name, value, ok := strings.Cut(line, "="); !ok || name != "PATH" && values[name] != value {
+			t.Errorf("%q is not a line for GITHUB_ENV, or says something else than JSON does", line)
+		}
+	}
+	if fish := s.must("env", "-o=fish").stdout; strings.Count(fish, "set -gx ") != len(values)-1 || strings.Contains(fish, values["COSIGN_PASSWORD"]) {
+		t.Errorf("for fish: %s", fish)
+	}
+	if sh := s.must("env").stdout; strings.Contains(sh, values["COSIGN_PASSWORD"]) {
+		t.Errorf("the secret is shown: %s", sh)
+	}
+	// After it, plain commands need no flag that names a part of the stack.
+	key := filepath.Join(s.home, "plain")
+	r := s.run(s.home, "sh", "-ec", `eval "$(cd "$1" && go tool mage env -token)"
+echo plain > blob
+cosign sign-blob --bundle blob.json blob
+cosign verify-blob --bundle blob.json --certificate-identity "$2" --certificate-oidc-issuer "$ISSUER_URL" blob
+rekor-cli loginfo --store_tree_state=false
+rm blob blob.json`, "sh", s.config.Root, s.config.Email, key)
+	if r.code != 0 || !strings.Contains(r.stderr, "Verified OK") {
+		t.Errorf("%s", r)
+	}
+}
+
+func (s *stack) checkBundle() {
+	t := s.t
+	name := strings.TrimSpace(s.must("bundle").stdout)
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	unpacked, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all bytes.Buffer
+	files := map[string]bool{}
+	archive := tar.NewReader(unpacked)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[header.Name] = true
+		if _, err := io.Copy(&all, archive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"status.json", "doctor.json", "versions/go.mod", "config/rekor.yaml", "logs/fulcio.log"} {
+		if !files[want] {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	secrets, err := filepath.Glob(filepath.Join(s.config.State, "secrets", "*"))
+	if err != nil || len(secrets) < 5 {
+		t.Fatalf("secrets are %v, %v", secrets, err)
+	}
+	for _, file := range secrets {
+		secret, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(all.Bytes(), bytes.TrimSpace(secret)) {
+			t.Errorf("the secret of %s is in it", file)
+		}
+	}
+	if bytes.Contains(all.Bytes(), []byte("PRIVATE KEY-----")) {
+		t.Error("a private key is in it")
+	}
+}
+
+func TestOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	if _, err := exec.LookPath("tmux"); err != nil {
+		t.Skip("tmux is not installed")
+	}
+	// Servers of their own: one is the terminal, the other is what the script opens.
+	terminal := "terminal-" + filepath.Base(s.home) + filepath.Base(filepath.Dir(s.home))
+	tmux := func(server string, args ...string) string {
+		return s.run(s.config.Root, "tmux", append([]string{"-L", server}, args...)...).stdout
+	}
+	sum := strings.Fields(s.run("/", "sh", "-c", `printf '%s' "$1" | cksum`, "sh", s.config.State).stdout)[0]
+	windows := "sigstore-local-" + sum
+	t.Cleanup(func() {
+		for _, server := range []string{terminal, windows} {
+			if out, err := exec.Command("tmux", "-L", server, "kill-server").CombinedOutput(); err != nil {
+				t.Logf("%v: %s", err, out)
+			}
+		}
+	})
+	wait := func(what string, until func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !until(); time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %s", what, tmux(terminal, "capture-pane", "-p"))
+			}
+		}
+	}
+	// A shell that is not a login shell, which would set the PATH anew.
+	tmux(terminal, "new-session", "-d", "-x", "200", "-y", "50", "sh")
+	// With a terminal there are marks in colour.
+	tmux(terminal, "send-keys", "env -u CI -u NO_COLOR TERM=screen go tool mage start", "Enter")
+	wait("start", func() bool { return strings.Contains(tmux(terminal, "capture-pane", "-p"), "Sigstore runs.") })
+	if screen := tmux(terminal, "capture-pane", "-p", "-e"); !strings.Contains(screen, "\x1b[32m✓") {
+		t.Errorf("no mark is green: %q", screen)
+	}
+	tmux(terminal, "send-keys", filepath.Join(s.config.Root, "launch-sigstore.sh"), "Enter")
+	listed := func() []string {
+		return strings.Fields(s.run("/", "tmux", "-L", windows, "list-windows", "-F", "#{window_name}").stdout)
+	}
+	wait("a window for each service", func() bool { return len(listed()) == len(names) })
+	for _, name := range names {
+		if !slices.Contains(listed(), name) {
+			t.Errorf("%s has no window: %v", name, listed())
+		}
+	}
+	tmux(terminal, "new-window", filepath.Join(s.config.Root, "launch-sigstore.sh"))
+	wait("a second run attaches", func() bool {
+		return strings.Count(s.run("/", "tmux", "-L", windows, "list-clients").stdout, "\n") == 2
+	})
+	if got := listed(); len(got) != len(names) {
+		t.Errorf("after a second run there are windows %v", got)
+	}
+}

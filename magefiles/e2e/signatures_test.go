@@ -1,0 +1,258 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/oidc"
+)
+
+// signature is a keyless signature that cosign has acknowledged: it ended with exit code 0.
+type signature struct {
+	blob   []byte
+	bundle cosignBundle
+}
+
+// cosignBundle is what `cosign sign-blob --bundle` writes.
+type cosignBundle struct {
+	Signature []byte `json:"base64Signature"`
+	Cert      []byte `json:"cert"` // PEM
+	Rekor     struct {
+		Payload struct {
+			Body     string `json:"body"`
+			LogIndex int64  `json:"logIndex"`
+		}
+	} `json:"rekorBundle"`
+}
+
+// signers are clients that sign one blob after another until they are told to end.
+type signers struct {
+	stack  *stack
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	signed []signature
+	failed int
+}
+
+// sign lets count clients sign.
+func (s *stack) sign(count int) *signers {
+	s.t.Helper()
+	password, err := os.ReadFile(s.config.SecretFile(config.DexPassword))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	c := &signers{stack: s, cancel: cancel}
+	for client := range count {
+		c.wg.Go(func() {
+			for number := 0; ctx.Err() == nil; number++ {
+				one, err := s.signOnce(ctx, fmt.Sprintf("%d-%d", client, number), string(bytes.TrimSpace(password)))
+				c.mu.Lock()
+				if err == nil {
+					c.signed = append(c.signed, one)
+				} else {
+					c.failed++
+				}
+				c.mu.Unlock()
+				if err != nil {
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+		})
+	}
+	return c
+}
+
+// signOnce signs a blob of its own as the stack's user.
+func (s *stack) signOnce(ctx context.Context, name, password string) (signature, error) {
+	token, err := oidc.Token(ctx, s.config.Issuer(), s.config.Email, password)
+	if err != nil {
+		return signature{}, err
+	}
+	blob, bundle := filepath.Join(s.home, name), filepath.Join(s.home, name+".json")
+	content := []byte("signed by " + name + " at " + time.Now().String())
+	if err := os.WriteFile(blob, content, 0o600); err != nil {
+		return signature{}, err
+	}
+	defer os.Remove(blob)
+	defer os.Remove(bundle)
+	// Ended clients have not acknowledged anything, so they need no mercy.
+	cmd := s.command(ctx, s.home, s.config.Program("cosign"), "sign-blob", "--yes", "--bundle", bundle, blob)
+	cmd.Env = append(cmd.Env,
+		"COSIGN_FULCIO_URL="+s.config.URL(config.Fulcio), "COSIGN_REKOR_URL="+s.config.URL(config.Rekor), "COSIGN_IDENTITY_TOKEN="+token,
+		"TUF_ROOT="+filepath.Join(s.home, "tuf"), "SIGSTORE_ROOT_FILE="+s.config.Key("ca-root.pem"),
+		"SIGSTORE_CT_LOG_PUBLIC_KEY_FILE="+s.config.Key("ctfe.pub"), "SIGSTORE_REKOR_PUBLIC_KEY="+s.config.Key("rekor.pub"))
+	if err := cmd.Run(); err != nil {
+		return signature{}, err
+	}
+	written, err := os.ReadFile(bundle)
+	if err != nil {
+		return signature{}, err
+	}
+	one := signature{blob: content}
+	return one, json.Unmarshal(written, &one.bundle)
+}
+
+// end stops the clients and returns what they signed.
+func (c *signers) end() []signature {
+	c.cancel()
+	c.wg.Wait()
+	return c.signed
+}
+
+// verify checks a signature without any of the programs that made it: that the certificate's key signed the blob, that
+// the CA signed the certificate, and that the entry is in the log, by its inclusion proof and the log's own signature.
+func (s *stack) verify(one signature) error {
+	block, _ := pem.Decode(one.bundle.Cert)
+	if block == nil {
+		return errors.New("the bundle has no certificate")
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	root, err := os.ReadFile(s.config.Key("ca-root.pem"))
+	if err != nil {
+		return err
+	}
+	roots.AppendCertsFromPEM(root)
+	// Fulcio's identities are in a critical extension that Go knows, and its SCT in one that is not critical.
+	chain := x509.VerifyOptions{Roots: roots, CurrentTime: certificate.NotBefore.Add(time.Second), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+	if _, err := certificate.Verify(chain); err != nil {
+		return err
+	}
+	if len(certificate.EmailAddresses) != 1 || certificate.EmailAddresses[0] != s.config.Email {
+		return fmt.Errorf("the certificate is for %v", certificate.EmailAddresses)
+	}
+	digest := sha256.Sum256(one.blob)
+	if key, ok := certificate.PublicKey.(*ecdsa.PublicKey); !ok || !ecdsa.VerifyASN1(key, digest[:], one.bundle.Signature) {
+		return errors.New("the signature is not the certificate's key's")
+	}
+	return s.verifyInclusion(one)
+}
+
+// verifyInclusion asks the log for the signature's entry and checks its inclusion proof (RFC 6962) and the checkpoint
+// (https://c2sp.org/signed-note).
+func (s *stack) verifyInclusion(one signature) error {
+	response, err := http.Get(fmt.Sprintf("%s/api/v1/log/entries?logIndex=%d", s.config.URL(config.Rekor), one.bundle.Rekor.Payload.LogIndex))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("entry %d: %s", one.bundle.Rekor.Payload.LogIndex, response.Status)
+	}
+	var entries map[string]struct {
+		Body         string `json:"body"`
+		Verification struct {
+			InclusionProof struct {
+				Checkpoint string   `json:"checkpoint"`
+				Hashes     []string `json:"hashes"`
+				LogIndex   uint64   `json:"logIndex"`
+				RootHash   string   `json:"rootHash"`
+				TreeSize   uint64   `json:"treeSize"`
+			} `json:"inclusionProof"`
+		} `json:"verification"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&entries); err != nil {
+		return err
+	}
+	if len(entries) != 1 {
+		return fmt.Errorf("%d entries", len(entries))
+	}
+	for _, entry := range entries {
+		if entry.Body != one.bundle.Rekor.Payload.Body {
+			return errors.New("the log has another entry there")
+		}
+		body, err := base64.StdEncoding.DecodeString(entry.Body)
+		if err != nil {
+			return err
+		}
+		digest := sha256.Sum256(one.blob)
+		if !bytes.Contains(body, []byte(hex.EncodeToString(digest[:]))) {
+			return errors.New("the entry is about something else")
+		}
+		p := entry.Verification.InclusionProof
+		hashes := make([][]byte, len(p.Hashes))
+		for i, text := range p.Hashes {
+			if hashes[i], err = hex.DecodeString(text); err != nil {
+				return err
+			}
+		}
+		root, err := hex.DecodeString(p.RootHash)
+		if err != nil {
+			return err
+		}
+		if err := proof.VerifyInclusion(rfc6962.DefaultHasher, p.LogIndex, p.TreeSize, rfc6962.DefaultHasher.HashLeaf(body), hashes, root); err != nil {
+			return err
+		}
+		if err := s.verifyCheckpoint(p.Checkpoint, p.TreeSize, root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyCheckpoint checks that Rekor's key signed the checkpoint, and that it says size and root.
+func (s *stack) verifyCheckpoint(checkpoint string, size uint64, root []byte) error {
+	text, signed, ok := strings.Cut(checkpoint, "\n\n— ")
+	lines := strings.Split(text, "\n")
+	fields := strings.Fields(signed)
+	if !ok || len(lines) < 3 || len(fields) < 2 {
+		return fmt.Errorf("not a checkpoint: %q", checkpoint)
+	}
+	if lines[1] != fmt.Sprint(size) || lines[2] != base64.StdEncoding.EncodeToString(root) {
+		return fmt.Errorf("the checkpoint is of another tree: %q", checkpoint)
+	}
+	content, err := os.ReadFile(s.config.Key("rekor.pub"))
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(content)
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return err
+	}
+	raw, err := base64.StdEncoding.DecodeString(fields[1])
+	if err != nil || len(raw) < 4 {
+		return fmt.Errorf("the checkpoint's signature is %q: %v", fields[1], err)
+	}
+	digest := sha256.Sum256([]byte(text + "\n"))
+	// The first four bytes are a hint at the key.
+	if !ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), digest[:], raw[4:]) {
+		return errors.New("the checkpoint is not signed by Rekor's key")
+	}
+	return nil
+}
+
+// verifyEach checks every signature.
+func (s *stack) verifyEach(signed []signature) {
+	s.t.Helper()
+	for i, one := range signed {
+		if err := s.verify(one); err != nil {
+			s.t.Errorf("signature %d of %d, entry %d of the log: %v", i, len(signed), one.bundle.Rekor.Payload.LogIndex, err)
+		}
+	}
+}

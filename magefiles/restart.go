@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"slices"
+)
+
+// Restart ends a service, and those that cannot go on without it, and starts them again.
+func Restart(
+	ctx context.Context,
+	service string, // a service, as status lists them, or all
+) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	names, err := serviceNames(s.config, service)
+	if err != nil {
+		return err
+	}
+	// Nobody may start or stop anything in between.
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
+	before, err := s.running()
+	if err != nil {
+		return err
+	}
+	var stops, starts []any
+	for _, component := range components() {
+		if slices.Contains(names, component.describe(s.config).Name) {
+			stops, starts = append(stops, component.stop), append(starts, component.start)
+		}
+	}
+	if err := needs(ctx, stops...); err != nil {
+		return err
+	}
+	after, err := s.running()
+	if err != nil {
+		return err
+	}
+	for _, component := range components() {
+		name := component.describe(s.config).Name
+		if slices.Contains(before, name) && !slices.Contains(after, name) {
+			starts = append(starts, component.start)
+		}
+	}
+	return needs(ctx, starts...)
+}
+
+// running are the names of the services that run.
+func (s *stack) running() ([]string, error) {
+	var names []string
+	for _, one := range services(s.config) {
+		runs, err := s.engine.Runs(one)
+		if err != nil {
+			return nil, err
+		}
+		if runs {
+			names = append(names, one.Name)
+		}
+	}
+	return names, nil
+}
