@@ -27,6 +27,7 @@ func programs() []string {
 		"github.com/google/trillian/cmd/trillian_log_signer",
 		"github.com/sigstore/cosign/v2/cmd/cosign",
 		"github.com/sigstore/fulcio",
+		"github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix",
 		"github.com/sigstore/rekor/cmd/rekor-cli",
 		"github.com/sigstore/rekor/cmd/rekor-server",
 	}
