@@ -19,6 +19,8 @@ func programs() []string {
 		"sigstore-local/magefiles/cmd/hsm",
 		"sigstore-local/magefiles/cmd/launch",
 		"sigstore-local/magefiles/cmd/registry",
+		"sigstore-local/magefiles/cmd/timestamp-server",
+		"sigstore-local/magefiles/cmd/tuf",
 		"github.com/dexidp/dex/cmd/dex",
 		"github.com/google/certificate-transparency-go/trillian/ctfe/ct_server",
 		"github.com/google/ko",

@@ -43,7 +43,7 @@ func ctKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := keys.Ensure(s.config.Key("ctfe.pem"), s.config.Key("ctfe.pub"), password); err != nil {
+	if err := keys.Ensure(keys.ECDSA, s.config.Key("ctfe.pem"), s.config.Key("ctfe.pub"), password); err != nil {
 		return fmt.Errorf("the CT log's key, whose password is in %s: %w", s.config.SecretFile(config.CTKeyPassword), err)
 	}
 	return nil

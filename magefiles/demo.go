@@ -28,7 +28,7 @@ func (Demo) Keyed(ctx context.Context) error {
 	if err := needs(ctx, Registry.Start); err != nil {
 		return err
 	}
-	d, err := newDemo(ctx)
+	d, err := newDemo(ctx, client.Keys)
 	if err != nil {
 		return err
 	}
@@ -54,14 +54,11 @@ func (Demo) Rekor(ctx context.Context) error {
 	if err := needs(ctx, Registry.Start, Rekor.Start); err != nil {
 		return err
 	}
-	d, err := newDemo(ctx)
+	d, err := newDemo(ctx, client.Keys)
 	if err != nil {
 		return err
 	}
-	artifact := d.config.Data("artifact.txt")
-	if err := renameio.WriteFile(artifact, []byte("An artifact to sign.\n"), 0o600); err != nil {
-		return err
-	}
+	artifact := d.write("artifact.txt", "An artifact to sign.\n")
 	server := "--rekor_server=" + d.config.URL(config.Rekor)
 	d.keyPair("cosign")
 	d.step("Sign a file with the private key.",
@@ -95,7 +92,7 @@ func (Demo) Keyless(ctx context.Context) error {
 	if err := needs(ctx, Registry.Start, Rekor.Start, Fulcio.Start); err != nil {
 		return err
 	}
-	d, err := newDemo(ctx)
+	d, err := newDemo(ctx, client.Keys)
 	if err != nil {
 		return err
 	}
@@ -121,6 +118,38 @@ func (Demo) Keyless(ctx context.Context) error {
 	return d.done("No key was kept: " + c.Email + " signed the image, and everybody can check who and when.")
 }
 
+// Bundle signs a file into a Sigstore bundle, by Rekor v2 and a timestamp, and verifies it offline.
+func (Demo) Bundle(ctx context.Context) error {
+	if err := needs(ctx, requireAll); err != nil {
+		return err
+	}
+	if err := needs(ctx, Fulcio.Start, TSA.Start, RekorTiles.Start, tufRepository); err != nil {
+		return err
+	}
+	d, err := newDemo(ctx, client.Root)
+	if err != nil {
+		return err
+	}
+	c := d.config
+	artifact := d.write("artifact.txt", "An artifact to sign.\n")
+	changed := d.write("changed.txt", "An artifact that somebody changed.\n")
+	bundle := artifact + ".sigstore.json"
+	d.secret("COSIGN_IDENTITY_TOKEN", d.mage("dex:token"), func() (string, error) { return idToken(ctx, c, c.Email) })
+	d.step("Sign a file. The signing config tells cosign where: Fulcio gives the certificate, the timestamp authority says when, "+
+		"Rekor v2 keeps the entry. All that a verifier needs goes into one bundle.",
+		"cosign", "sign-blob", "--signing-config", c.Trust("signing_config.json"), "--trusted-root", c.Trust("trusted_root.json"),
+		"--new-bundle-format", "--bundle", bundle, artifact)
+	verify := func(identity, root, file string) []string {
+		return []string{"cosign", "verify-blob", "--certificate-identity=" + identity, "--certificate-oidc-issuer=" + c.Issuer(),
+			"--trusted-root", root, "--new-bundle-format", "--use-signed-timestamps", "--bundle", bundle, file}
+	}
+	d.step("Verify it with the trusted root alone, which names the CA, the logs and the timestamp authority with their keys. No service is asked.",
+		verify(c.Email, c.Trust("trusted_root.json"), artifact)...)
+	d.refused("Another file is refused.", wrongFile, verify(c.Email, c.Trust("trusted_root.json"), changed)...)
+	d.refused("Another identity is refused.", wrongIdentity, verify("mallory@example.org", c.Trust("trusted_root.json"), artifact)...)
+	return d.done("The bundle " + bundle + " is all that anybody needs beside the trusted root. Next: `go tool mage demo:attest`.")
+}
+
 // requireDatabase and requireAll install at once what is missing for all that a demo starts.
 func requireDatabase(ctx context.Context) error {
 	return require(ctx, platform.CCompiler, platform.MariaDB)
@@ -132,7 +161,10 @@ func requireAll(ctx context.Context) error { return require(ctx, platform.Needs(
 var (
 	noSignature   = regexp.MustCompile(`no signatures found`)
 	wrongKey      = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match`)
-	wrongIdentity = regexp.MustCompile(`none of the expected identities matched`)
+	wrongFile     = regexp.MustCompile(`could not verify message: invalid signature`)
+	wrongPolicy   = regexp.MustCompile(`conflicting values`)
+	noAttestation = regexp.MustCompile(`(?m)no matching attestations:\s*$`)
+	wrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value`)
 )
 
 // demo runs steps one after another. After the first failure the others do nothing, and done returns it.
@@ -148,7 +180,7 @@ type demo struct {
 }
 
 // newDemo begins once all that the demo needs runs, and lets other processes change the stack again.
-func newDemo(ctx context.Context) (*demo, error) {
+func newDemo(ctx context.Context, trust client.Trust) (*demo, error) {
 	s, err := load()
 	if err != nil {
 		return nil, err
@@ -159,12 +191,12 @@ func newDemo(ctx context.Context) (*demo, error) {
 	if err := s.release(); err != nil {
 		return nil, err
 	}
-	env, err := client.Values(s.config, os.Environ(), client.Environment(s.config))
+	env, err := client.Values(s.config, os.Environ(), client.Environment(s.config, trust))
 	if err != nil {
 		return nil, err
 	}
 	d := &demo{ctx: ctx, config: s.config, env: env}
-	fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"))
+	fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+map[client.Trust]string{client.Root: " -trust=root"}[trust]))
 	return d, nil
 }
 
@@ -277,13 +309,24 @@ func (d *demo) find(pattern, said string) string {
 	return found[1]
 }
 
+// write writes a file of the demo's, in the stack's folder.
+func (d *demo) write(name, text string) string {
+	file := d.config.Data(name)
+	if d.err == nil {
+		d.err = renameio.WriteFile(file, []byte(text), 0o600)
+	}
+	return file
+}
+
+// imagePackage is the program in the image of the demos.
+const imagePackage = "github.com/sigstore/rekor/cmd/rekor-cli"
+
 // image builds rekor-cli's image and pushes it.
 func (d *demo) image() {
 	if d.err != nil {
 		return
 	}
-	const importPath = "github.com/sigstore/rekor/cmd/rekor-cli"
-	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", importPath}
+	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", imagePackage}
 	d.say("Build rekor-cli's source into an image and push it to the local registry: something to sign.",
 		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.config.Root), shellescape.Quote(build.Flags), shellescape.QuoteCommand(args)))
 	folders, err := client.GoFolders(d.ctx, d.config.Root)

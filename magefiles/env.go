@@ -15,8 +15,13 @@ func Env(
 	ctx context.Context,
 	o *string, // the form of the output: sh, fish, json or github (lines for the file that GITHUB_ENV names)
 	token *bool, // add a fresh SIGSTORE_ID_TOKEN; starts Dex if need be
+	trust *string, // by what cosign trusts the stack: keys one by one (v2), or root, a trusted root and signing config (v3)
 ) error {
 	form, err := choice("o", o, "sh", "fish", "json", "github")
+	if err != nil {
+		return err
+	}
+	kind, err := choice("trust", trust, string(client.Keys), string(client.Root))
 	if err != nil {
 		return err
 	}
@@ -27,7 +32,7 @@ func Env(
 	if err := s.prepareClients(); err != nil {
 		return err
 	}
-	variables := client.Environment(s.config)
+	variables := client.Environment(s.config, client.Trust(kind))
 	if token != nil && *token {
 		if err := needs(ctx, Dex.Start); err != nil {
 			return err

@@ -52,7 +52,7 @@ func (s *stack) shell(ctx context.Context, line string) error {
 	if err := s.release(); err != nil {
 		return err
 	}
-	env, err := client.Values(s.config, os.Environ(), client.Environment(s.config))
+	env, err := client.Values(s.config, os.Environ(), client.Environment(s.config, client.Keys))
 	if err != nil {
 		return err
 	}

@@ -17,14 +17,11 @@ type Rekor mg.Namespace
 
 // Start runs Rekor once Trillian is up.
 func (Rekor) Start(ctx context.Context) error {
-	if err := needs(ctx, Trillian.Start); err != nil {
+	if err := needs(ctx, Trillian.Start, rekorKey); err != nil {
 		return err
 	}
 	s, err := load()
 	if err != nil {
-		return err
-	}
-	if err := keys.Ensure(s.config.Key("rekor.pem"), s.config.Key("rekor.pub"), ""); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.config.Data("rekor-attestations"), 0o700); err != nil {
@@ -35,6 +32,15 @@ func (Rekor) Start(ctx context.Context) error {
 		return err
 	}
 	return start(ctx, rekor, service.Values{"Tree": tree})
+}
+
+// rekorKey makes the key with which the log signs.
+func rekorKey(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	return keys.Ensure(keys.ECDSA, s.config.Key("rekor.pem"), s.config.Key("rekor.pub"), "")
 }
 
 // Stop ends Rekor.

@@ -40,6 +40,9 @@ func components() []component {
 		{ct, CT.Start, CT.Stop},
 		{dex, Dex.Start, Dex.Stop},
 		{fulcio, Fulcio.Start, Fulcio.Stop},
+		{tsa, TSA.Start, TSA.Stop},
+		{rekorTiles, RekorTiles.Start, RekorTiles.Stop},
+		{tuf, TUF.Start, TUF.Stop},
 	}
 }
 
@@ -52,17 +55,26 @@ func services(c config.Config) []service.Service {
 	return all
 }
 
-// Start brings up the whole stack: what does not run is started, the rest is left alone.
+// Start brings up the whole stack, or what SIGLOCAL_SERVICES names; what runs is left alone.
 func Start(ctx context.Context) error {
-	if err := needs(ctx, requireAll); err != nil {
-		return err
-	}
-	if err := needs(ctx, Registry.Start, Rekor.Start, Fulcio.Start); err != nil {
-		return err
-	}
 	s, err := load()
 	if err != nil {
 		return err
+	}
+	var starts []any
+	for _, component := range components() {
+		if len(s.config.Services) == 0 || slices.Contains(s.config.Services, component.describe(s.config).Name) {
+			starts = append(starts, component.start)
+		}
+	}
+	if len(starts) == len(components()) {
+		// All at once, rather than one after another.
+		starts = append([]any{requireAll}, starts...)
+	}
+	for _, group := range [][]any{starts[:1], starts[1:]} {
+		if err := needs(ctx, group...); err != nil {
+			return err
+		}
 	}
 	s.console.Printf("Sigstore runs. Next: `go tool mage demo:keyless`, `go tool mage status`, `go tool mage stop`.")
 	return nil
@@ -70,7 +82,11 @@ func Start(ctx context.Context) error {
 
 // Stop ends every service of the stack, those first that stand on others.
 func Stop(ctx context.Context) error {
-	return needs(ctx, Registry.Stop, Trillian.Stop)
+	var stops []any
+	for _, component := range components() {
+		stops = append(stops, component.stop)
+	}
+	return needs(ctx, stops...)
 }
 
 // Reset stops the stack and, once you agree, wipes its data and keys; what was built is kept.

@@ -26,7 +26,9 @@ func testConfig(t *testing.T, environ ...string) config.Config {
 func TestEveryServiceIsDescribedInFull(t *testing.T) {
 	c := testConfig(t)
 	listening := map[config.Port]string{}
+	var names []string
 	for _, s := range services(c) {
+		names = append(names, s.Name)
 		if s.Name == "" || !filepath.IsAbs(s.Program) && s.Program != "mariadbd" || s.Address == "" || s.Ready == nil {
 			t.Errorf("%q lacks its program, address or probe", s.Name)
 		}
@@ -41,6 +43,9 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 			}
 			listening[port] = s.Name
 		}
+	}
+	if !slices.Equal(names, config.ServiceNames()) {
+		t.Errorf("the services are %q, and the configuration's are %q", names, config.ServiceNames())
 	}
 	for _, port := range config.PortNames() {
 		if listening[port] == "" {

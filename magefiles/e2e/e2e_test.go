@@ -55,15 +55,19 @@ func TestThreeLevels(t *testing.T) {
 	rekor := s.must("demo:rekor")
 	s.only("registry", "mariadb", "log-server", "log-signer", "rekor")
 	keyless := s.must("demo:keyless")
-	s.only(names...)
+	s.only(tutorial...)
 	t.Logf("the three demos took %s", time.Since(began))
 	image := s.image(keyless)
+	bundle, attest := s.must("demo:bundle"), s.must("demo:attest")
+	s.only(append(slices.Clone(tutorial), "tsa", "rekor-tiles")...)
+	s.must("start")
+	s.only(names...)
 
 	t.Run("each shows what is refused", func(t *testing.T) {
 		for name, test := range map[string]struct {
 			demo    result
 			refusal int
-		}{"keyed": {keyed, 2}, "rekor": {rekor, 2}, "keyless": {keyless, 4}} {
+		}{"keyed": {keyed, 2}, "rekor": {rekor, 2}, "keyless": {keyless, 4}, "bundle": {bundle, 2}, "attest": {attest, 3}} {
 			if got := strings.Count(test.demo.stdout, "Refused, as it should be."); got != test.refusal {
 				t.Errorf("%s: %d refusals, not %d: %s", name, got, test.refusal, test.demo)
 			}
@@ -71,7 +75,7 @@ func TestThreeLevels(t *testing.T) {
 	})
 	t.Run("the commands work when pasted", func(t *testing.T) {
 		s := s.in(t)
-		for _, demo := range []result{keyed, rekor, keyless} {
+		for _, demo := range []result{keyed, rekor, keyless, bundle, attest} {
 			s.paste(demo.stdout)
 		}
 	})
@@ -349,7 +353,7 @@ func TestTwoStacksRunSideBySide(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, s := range []*stack{one, other} {
 		wg.Go(func() {
-			if r := s.mage("demo:keyless"); r.code != 0 {
+			if r := s.mage("start", "demo:keyless"); r.code != 0 {
 				t.Errorf("%s", r)
 			}
 		})
@@ -372,6 +376,13 @@ func (s *stack) publicKeysOf(name string) string {
 		s.t.Fatal(err)
 	}
 	return string(content)
+}
+
+func TestServicesNamesWhatStartRuns(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, "SIGLOCAL_SERVICES=tuf,tsa,ct")
+	s.must("start")
+	s.only("mariadb", "log-server", "log-signer", "ct", "tsa", "tuf")
 }
 
 func TestStartsAtTheSameInstantMakeOneSetOfDaemons(t *testing.T) {
@@ -527,7 +538,7 @@ exit 7
 		t.Errorf("it took %s", took)
 	}
 	s.env = working
-	if running := s.pids(); len(running) != 1 || running["registry"] == 0 {
+	if running := slices.Sorted(maps.Keys(s.pids())); !slices.Equal(running, []string{"registry", "rekor-tiles", "tsa", "tuf"}) {
 		t.Errorf("what had nothing to do with it is not left running: %v", running)
 	}
 	if state := s.states()["mariadb"]; state != "crashed" {
@@ -563,6 +574,9 @@ func TestEveryTargetWorksAloneAndFromAnyFolder(t *testing.T) {
 		{"ct:keys", regexp.MustCompile(`^-----BEGIN PUBLIC KEY-----\n`), nil},
 		{"fulcio:ca", regexp.MustCompile(`(?s)Sigstore Local.*-----BEGIN CERTIFICATE-----`), nil},
 		{"dex:token", regexp.MustCompile(`^[\w-]+\.[\w-]+\.[\w-]+\n$`), []string{"mariadb", "dex"}},
+		{"tsa:start", regexp.MustCompile(`^$`), []string{"tsa"}},
+		{"rekorTiles:start", regexp.MustCompile(`^$`), []string{"rekor-tiles"}},
+		{"tuf:start", regexp.MustCompile(`^$`), []string{"tuf"}},
 		{"ct:start", regexp.MustCompile(`^$`), []string{"mariadb", "log-server", "log-signer", "ct"}},
 	} {
 		s := newStack(t)

@@ -256,7 +256,7 @@ func (s *stack) interrupt(after time.Duration, sig syscall.Signal, target string
 func TestFaultDamagedFiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	image := s.image(s.must("demo:rekor", "demo:keyless"))
+	image := s.image(s.must("demo:rekor", "demo:keyless", "demo:bundle", "start"))
 	s.must("stop")
 	damages := map[string]func([]byte) []byte{
 		"emptied": func([]byte) []byte { return nil },
@@ -344,10 +344,11 @@ func (s *stack) copyDatabase(from, to string) {
 func (s *stack) worthDamaging() []string {
 	s.t.Helper()
 	files := []string{
-		s.config.Data("mariadb") + "/ibdata1", s.config.Data("mariadb") + "/aria_log_control", s.config.Data("mariadb") + "/ib_logfile0",
+		s.config.Data("tuf/1.root.json"), s.config.Data("tuf/1.targets.json"), s.config.Data("tuf/timestamp.json"), s.config.Data("rekor-tiles/checkpoint"),
+		s.config.Trust("trusted_root.json"), s.config.Data("mariadb") + "/ibdata1", s.config.Data("mariadb") + "/aria_log_control", s.config.Data("mariadb") + "/ib_logfile0",
 		filepath.Join(s.config.State, ".sigstore-local"), s.config.Run("rekor.pid"), s.config.Run("stack.lock"),
 	}
-	for _, name := range []string{"rekor.pem", "rekor.pub", "ctfe.pem", "ctfe.pub", "ca-root.pem", "cosign.key", "cosign.pub"} {
+	for _, name := range []string{"rekor.pem", "rekor.pub", "ctfe.pem", "ctfe.pub", "ca-root.pem", "cosign.key", "cosign.pub", "rekor-tiles.pem", "tsa/key.pem", "tsa/chain.pem"} {
 		files = append(files, s.config.Key(name))
 	}
 	for _, folder := range []string{"secrets", "config", "data/registry/manifests/rekor-cli/digests", "data/registry/manifests/rekor-cli/tags", "data/registry/blobs/sha256"} {

@@ -81,7 +81,7 @@ func TestAFreshDebianWithGoAndNothingElse(t *testing.T) {
 		t.Errorf("SIGLOCAL_INSTALL=never: %s", r)
 	}
 	r := enter("0:0", "/cache", "cd /user/templates && go tool mage demo:keyless status stop")
-	if r.code != 0 || !strings.Contains(r.stderr, "apt-get install") || strings.Count(r.stdout, "Refused, as it should be.") != 4 || strings.Count(r.stdout, " ready ") != len(names) {
+	if r.code != 0 || !strings.Contains(r.stderr, "apt-get install") || strings.Count(r.stdout, "Refused, as it should be.") != 4 || strings.Count(r.stdout, " ready ") != len(tutorial) {
 		t.Errorf("as root: %s", r)
 	}
 	inside.killAll()

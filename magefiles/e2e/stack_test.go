@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,10 @@ import (
 )
 
 // names are the stack's services, as status lists them.
-var names = []string{"registry", "mariadb", "log-server", "log-signer", "rekor", "ct", "dex", "fulcio"}
+var names = config.ServiceNames()
+
+// tutorial are those that the three levels need.
+var tutorial = names[:slices.Index(names, "fulcio")+1]
 
 // stack is a stack of a test's own.
 type stack struct {

@@ -17,31 +17,52 @@ import (
 )
 
 // Variable is one environment variable. Its value is Value, or stands in the file Secret, or goes before the value that
-// the variable has.
+// the variable has; or the variable must not be set.
 type Variable struct {
 	Name, Value, Secret string
-	Prepend             bool
+	Prepend, Unset      bool
 }
 
-// Environment lists the variables with which clients use the stack.
-func Environment(c config.Config) []Variable {
-	return []Variable{
-		{Name: "PATH", Value: c.Programs, Prepend: true},
+// Trust says by what cosign trusts the stack and finds its services.
+type Trust string
 
-		// Where cosign, ko and rekor-cli go; cosign reads each flag from COSIGN_ and its name.
+// The kinds of trust. cosign takes one of them at a time.
+const (
+	Keys Trust = "keys" // keys and URLs one by one, as cosign v2 does
+	Root Trust = "root" // a trusted root and a signing configuration, as cosign v3 does
+)
+
+// Environment lists the variables with which clients use the stack.
+func Environment(c config.Config, trust Trust) []Variable {
+	// cosign reads each flag from COSIGN_ and its name.
+	byKeys := []Variable{
 		{Name: "COSIGN_REKOR_URL", Value: c.URL(config.Rekor)},
 		{Name: "COSIGN_FULCIO_URL", Value: c.URL(config.Fulcio)},
 		{Name: "COSIGN_OIDC_ISSUER", Value: c.Issuer()},
+		{Name: "SIGSTORE_ROOT_FILE", Value: c.Key("ca-root.pem")},
+		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: c.Key("ctfe.pub")},
+		{Name: "SIGSTORE_REKOR_PUBLIC_KEY", Value: c.Key("rekor.pub")},
+	}
+	byRoot := []Variable{
+		{Name: "COSIGN_SIGNING_CONFIG", Value: c.Trust("signing_config.json")},
+		{Name: "COSIGN_TRUSTED_ROOT", Value: c.Trust("trusted_root.json")},
+	}
+	chosen, other := byKeys, byRoot
+	if trust == Root {
+		chosen, other = byRoot, byKeys
+	}
+	for i := range other {
+		other[i] = Variable{Name: other[i].Name, Unset: true}
+	}
+	return slices.Concat(chosen, other, []Variable{
+		{Name: "PATH", Value: c.Programs, Prepend: true},
 		{Name: "COSIGN_YES", Value: "true"},
 		{Name: "COSIGN_PASSWORD", Secret: c.SecretFile(config.CosignPassword)},
 		{Name: "REKOR_REKOR_SERVER", Value: c.URL(config.Rekor)},
 		{Name: "KO_DOCKER_REPO", Value: c.Localhost(config.Registry)},
 		{Name: "KO_DEFAULTBASEIMAGE", Value: c.Image("base")},
 
-		// What they trust, and folders of the stack's own in place of ~/.sigstore and ~/.docker.
-		{Name: "SIGSTORE_ROOT_FILE", Value: c.Key("ca-root.pem")},
-		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: c.Key("ctfe.pub")},
-		{Name: "SIGSTORE_REKOR_PUBLIC_KEY", Value: c.Key("rekor.pub")},
+		// Folders of the stack's own in place of ~/.sigstore and ~/.docker.
 		{Name: "TUF_ROOT", Value: filepath.Join(c.Home(), "tuf")},
 		{Name: "DOCKER_CONFIG", Value: filepath.Join(c.Home(), "docker")},
 
@@ -51,7 +72,13 @@ func Environment(c config.Config) []Variable {
 		{Name: "OIDC_URL", Value: c.Issuer()},
 		{Name: "ISSUER_URL", Value: c.Issuer()},
 		{Name: "CT_LOG_KEY", Value: c.Key("ctfe.pub")},
-	}
+		{Name: "REKOR_V2_URL", Value: c.RekorV2()},
+		{Name: "TSA_URL", Value: c.URL(config.TSA)},
+		{Name: "TUF_MIRROR", Value: c.TUFMirror()},
+		{Name: "TUF_ROOT_JSON", Value: c.Trust("root.json")},
+		{Name: "TRUSTED_ROOT", Value: c.Trust("trusted_root.json")},
+		{Name: "SIGNING_CONFIG", Value: c.Trust("signing_config.json")},
+	})
 }
 
 // Forms are the ways to write variables, by the name that the target env gives them.
@@ -65,6 +92,9 @@ func sh(variables []Variable) (string, error) {
 	for _, v := range variables {
 		value := shellescape.Quote(v.Value)
 		switch {
+		case v.Unset:
+			fmt.Fprintf(&out, "unset %s\n", v.Name)
+			continue
 		case v.Secret != "":
 			value = `"$(cat ` + shellescape.Quote(v.Secret) + `)"`
 		case v.Prepend:
@@ -82,6 +112,9 @@ func fish(variables []Variable) (string, error) {
 	for _, v := range variables {
 		value := shellescape.Quote(v.Value)
 		switch {
+		case v.Unset:
+			fmt.Fprintf(&out, "set -e %s\n", v.Name)
+			continue
 		case v.Secret != "":
 			value = `(cat ` + shellescape.Quote(v.Secret) + `)`
 		case v.Prepend:
@@ -95,7 +128,7 @@ func fish(variables []Variable) (string, error) {
 // asJSON writes variables as one object of names and values, those of secrets included.
 func asJSON(variables []Variable) (string, error) {
 	object := map[string]string{}
-	for _, v := range variables {
+	for _, v := range set(variables) {
 		value, err := v.value()
 		if err != nil {
 			return "", err
@@ -109,7 +142,7 @@ func asJSON(variables []Variable) (string, error) {
 // github writes variables as lines for the file that GITHUB_ENV names (GitHub Actions, "Workflow commands").
 func github(variables []Variable) (string, error) {
 	var out strings.Builder
-	for _, v := range variables {
+	for _, v := range set(variables) {
 		value, err := v.value()
 		if err != nil {
 			return "", err
@@ -117,6 +150,11 @@ func github(variables []Variable) (string, error) {
 		fmt.Fprintf(&out, "%s=%s\n", v.Name, value)
 	}
 	return out.String(), nil
+}
+
+// set are those of variables that have a value.
+func set(variables []Variable) []Variable {
+	return slices.DeleteFunc(slices.Clone(variables), func(v Variable) bool { return v.Unset })
 }
 
 // value is what the variable is in this process's environment.
@@ -144,7 +182,7 @@ func Values(c config.Config, base []string, variables []Variable) ([]string, err
 		return false
 	})
 	env = append(env, "HOME="+c.Home())
-	for _, v := range variables {
+	for _, v := range set(variables) {
 		value, err := v.value()
 		if err != nil {
 			return nil, err

@@ -42,6 +42,12 @@ const (
 	Fulcio        Port = "FULCIO"
 	FulcioGRPC    Port = "FULCIO_GRPC"
 	FulcioMetrics Port = "FULCIO_METRICS"
+
+	TSA               Port = "TSA"
+	RekorTiles        Port = "REKOR_TILES"
+	RekorTilesGRPC    Port = "REKOR_TILES_GRPC"
+	RekorTilesMetrics Port = "REKOR_TILES_METRICS"
+	TUF               Port = "TUF"
 )
 
 var defaultPorts = map[Port]int{
@@ -56,6 +62,17 @@ var defaultPorts = map[Port]int{
 	Fulcio:        5555,
 	FulcioGRPC:    5554,
 	FulcioMetrics: 2113,
+
+	TSA:               3004,
+	RekorTiles:        3003,
+	RekorTilesGRPC:    3001,
+	RekorTilesMetrics: 2114,
+	TUF:               8080,
+}
+
+// ServiceNames lists the stack's services, in the order in which status shows them.
+func ServiceNames() []string {
+	return []string{"registry", "mariadb", "log-server", "log-signer", "rekor", "ct", "dex", "fulcio", "tsa", "rekor-tiles", "tuf"}
 }
 
 // Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
@@ -98,6 +115,7 @@ type Config struct {
 
 	Install       Installing
 	MariaDB       string   // mariadbd, if the user named one
+	Services      []string // those that start runs, by name; all if empty
 	PKCS11Module  string   // the PKCS#11 module, if the user named one
 	PKCS11Token   string   // the label of the token that holds the CA's key
 	Email         string   // the identity that signs
@@ -124,6 +142,15 @@ func Variables() []Variable {
 			c.Install = Installing(v)
 			if c.Install != InstallAuto && c.Install != InstallNever {
 				return errNotAccepted
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_SERVICES", Accepts: "names with commas between them, of " + strings.Join(ServiceNames(), ", "), set: func(c *Config, v string) error {
+			c.Services = strings.Split(v, ",")
+			for _, name := range c.Services {
+				if !slices.Contains(ServiceNames(), name) {
+					return errNotAccepted
+				}
 			}
 			return nil
 		}},
@@ -388,6 +415,16 @@ func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
 // CTLog is the URL of the CT log with its prefix.
 func (c Config) CTLog() string { return "http://" + c.Localhost(CT) + "/sigstore" }
 
+// RekorV2 is the URL of Rekor v2. Clients take the log's origin from its host name.
+func (c Config) RekorV2() string { return "http://" + c.Localhost(RekorTiles) }
+
+// RekorV2Origin is what the checkpoints of Rekor v2 begin with (https://c2sp.org/tlog-checkpoint). It is part of what is
+// signed, and so has no port, which may change.
+func (c Config) RekorV2Origin() string { return "localhost" }
+
+// TUFMirror is the URL of the TUF repository.
+func (c Config) TUFMirror() string { return "http://" + c.Localhost(TUF) }
+
 // Image is the reference of a repository in the stack's registry.
 func (c Config) Image(repository string) string { return c.Localhost(Registry) + "/" + repository }
 
@@ -402,6 +439,9 @@ func (c Config) Data(name string) string { return filepath.Join(c.State, "data",
 
 // Key is the path of a key, public key or certificate.
 func (c Config) Key(name string) string { return filepath.Join(c.State, "keys", name) }
+
+// Trust is the path of a file that clients take what they trust from.
+func (c Config) Trust(name string) string { return filepath.Join(c.State, "trust", name) }
 
 // Log is the path of a service's log.
 func (c Config) Log(service string) string { return filepath.Join(c.State, "logs", service+".log") }
@@ -424,7 +464,7 @@ func (c Config) FulcioSocket() string { return c.Run("fulcio.sock") }
 // Folders lists the folders of a stack, each to be of mode 0700.
 func (c Config) Folders() []string {
 	folders := []string{c.State}
-	for _, name := range []string{"bundles", "config", "data", "home", "keys", "logs", "run", "secrets", "tmp"} {
+	for _, name := range []string{"bundles", "config", "data", "home", "keys", "logs", "run", "secrets", "tmp", "trust"} {
 		folders = append(folders, filepath.Join(c.State, name))
 	}
 	return folders

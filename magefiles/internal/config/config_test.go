@@ -78,6 +78,8 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_USERS=alice"}, []string{"SIGLOCAL_USERS", "alice@example.org,bob@example.org"}},
 		{[]string{"SIGLOCAL_USERS=alice@example.org, bob@example.org"}, []string{"SIGLOCAL_USERS"}},
 		{[]string{"SIGLOCAL_USERS=alice@example.org,"}, []string{"SIGLOCAL_USERS"}},
+		{[]string{"SIGLOCAL_SERVICES=rekor,mysql"}, []string{"SIGLOCAL_SERVICES", `"rekor,mysql"`, "registry, mariadb"}},
+		{[]string{"SIGLOCAL_SERVICES=rekor, tsa"}, []string{"SIGLOCAL_SERVICES", "with commas"}},
 		{[]string{"SIGLOCAL_MARIADBD=mariadbd"}, []string{"SIGLOCAL_MARIADBD", "absolute path"}},
 		{[]string{"SIGLOCAL_MARIADBD=/no/such/mariadbd"}, []string{"SIGLOCAL_MARIADBD", "no such file"}},
 		{[]string{"SIGLOCAL_MARIADBD=" + folder}, []string{"SIGLOCAL_MARIADBD", "not a file"}},

@@ -118,7 +118,7 @@ func (s *Step) end(mark, colour, result string) {
 	if c.fancy {
 		mark = colour + mark + "\x1b[0m"
 	}
-	c.line(fmt.Sprintf("%s %-10s %s (%s)", mark, s.name, result, Duration(time.Since(s.started))))
+	c.line(fmt.Sprintf("%s %-11s %s (%s)", mark, s.name, result, Duration(time.Since(s.started))))
 }
 
 func (s *Step) remove() {
@@ -180,7 +180,7 @@ func (c *Console) signs() {
 			continue
 		}
 		s.lastSign = time.Now()
-		c.line(strings.TrimSpace(fmt.Sprintf("  %-10s %s", s.name, s.detail)) + " (" + Duration(time.Since(s.started)) + ")")
+		c.line(strings.TrimSpace(fmt.Sprintf("  %-11s %s", s.name, s.detail)) + " (" + Duration(time.Since(s.started)) + ")")
 	}
 }
 

@@ -1,8 +1,10 @@
-// Package keys makes the key pairs of the two logs, ECDSA on P-256, as PEM files.
+// Package keys makes the logs' key pairs and the timestamp authority's certificates, as PEM files.
 package keys
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -14,13 +16,29 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Ensure makes a private key in the file private, unless it is there, and writes its public half to the file public.
-// With a password the key is encrypted as RFC 1423 has it, which is what the CT log reads; without, it is PKCS #8, which
-// Rekor reads.
-func Ensure(private, public, password string) error {
+// Kind is a kind of key.
+type Kind string
+
+// The kinds of keys that Ensure makes.
+const (
+	ECDSA   Kind = "ECDSA" // on the curve P-256
+	Ed25519 Kind = "Ed25519"
+)
+
+// mend ends the messages about a key that is not as it was made.
+const mend = "put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`"
+
+// Ensure makes a private key in the file private, unless it is there, and writes its public half to the file public. A
+// public half without its private key is an error: with another key, nothing that was signed would verify. With a
+// password the key, which is then ECDSA, is encrypted as RFC 1423 has it, which is what the CT log reads; without, it is
+// PKCS #8, which Rekor reads.
+func Ensure(kind Kind, private, public, password string) error {
 	content, err := os.ReadFile(private)
 	if errors.Is(err, os.ErrNotExist) {
-		content, err = generate(password)
+		if _, lost := os.Stat(public); lost == nil {
+			return fmt.Errorf("the private key %s, whose public half is in %s, is not there: "+mend, private, public)
+		}
+		content, err = generate(kind, password)
 		if err == nil {
 			err = renameio.WriteFile(private, content, 0o600)
 		}
@@ -30,7 +48,7 @@ func Ensure(private, public, password string) error {
 	}
 	key, err := parse(content, password)
 	if err != nil {
-		return fmt.Errorf("%s: %w: put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`", private, err)
+		return fmt.Errorf("%s: %w: "+mend, private, err)
 	}
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -39,14 +57,20 @@ func Ensure(private, public, password string) error {
 	return renameio.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
 }
 
-func generate(password string) ([]byte, error) {
+func generate(kind Kind, password string) ([]byte, error) {
+	if kind == Ed25519 {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return encode(key)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	if password == "" {
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+		return encode(key)
 	}
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
@@ -60,7 +84,13 @@ func generate(password string) ([]byte, error) {
 	return pem.EncodeToMemory(block), nil
 }
 
-func parse(content []byte, password string) (*ecdsa.PrivateKey, error) {
+// encode writes key as PKCS #8.
+func encode(key crypto.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+}
+
+func parse(content []byte, password string) (crypto.Signer, error) {
 	block, _ := pem.Decode(content)
 	if block == nil {
 		return nil, errors.New("the file does not hold a private key in PEM")
@@ -76,8 +106,8 @@ func parse(content []byte, password string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the file does not hold a private key as PKCS #8: %w", err)
 	}
-	if key, ok := key.(*ecdsa.PrivateKey); ok {
+	if key, ok := key.(crypto.Signer); ok {
 		return key, nil
 	}
-	return nil, errors.New("the file's private key is not an ECDSA key")
+	return nil, errors.New("the file's private key is not one that signs")
 }

@@ -25,9 +25,13 @@ type view struct {
 	Values Values
 }
 
-// Port and Address take the listener's name, since templates have only strings.
+// Port, Address and URL take the listener's name, since templates have only strings.
 func (v view) Port(name string) int       { return v.Config.Port(config.Port(name)) }
 func (v view) Address(name string) string { return v.Config.Address(config.Port(name)) }
+func (v view) URL(name string) string     { return v.Config.URL(config.Port(name)) }
+
+// Localhost is the URL of a listener by the name localhost.
+func (v view) Localhost(name string) string { return "http://" + v.Config.Localhost(config.Port(name)) }
 
 // Secret is the text of the secret name.
 func (v view) Secret(name string) (string, error) { return Secret(v.Config, config.Secret(name)) }

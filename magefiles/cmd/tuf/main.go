@@ -1,0 +1,143 @@
+// Tuf makes what clients trust the stack by, and serves it: the trusted root, the signing configuration, and a TUF
+// repository that holds both. It is a program of its own because what makes these formats is large, and the magefiles
+// do without it.
+//
+// Usage:
+//
+//	tuf publish DESCRIPTION
+//	tuf rotate DESCRIPTION
+//	tuf serve DESCRIPTION
+//
+// publish writes the trusted root and the signing configuration, and makes, updates or renews the repository, as far as
+// need be. rotate gives the repository a new root with new keys, signed by the old and the new ones. serve serves the
+// repository over HTTP. DESCRIPTION is a JSON file, whose form is the type description.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// description says what to publish and where. Paths are absolute.
+type description struct {
+	Address    string `json:"address"`    // host:port to serve on
+	Keys       string `json:"keys"`       // the folder of the repository's keys
+	Repository string `json:"repository"` // the folder of the repository
+	Trust      string `json:"trust"`      // the folder for what clients trust
+	Issuer     string `json:"issuer"`     // the URL of the OIDC issuer
+	Fulcio     source `json:"fulcio"`     // File is the CA's chain
+	CTLog      source `json:"ctLog"`      // File is the log's public key
+	Rekor      source `json:"rekor"`      // File is the log's public key
+	RekorV2    source `json:"rekorV2"`    // File is the log's public key
+	Origin     string `json:"origin"`     // what the checkpoints of Rekor v2 begin with
+	TSA        source `json:"tsa"`        // File is the authority's chain, its leaf first
+}
+
+// source is a service with the file of what its signatures are verified with, as PEM.
+type source struct {
+	URL  string `json:"url"`
+	File string `json:"file"`
+}
+
+func main() {
+	actions := map[string]func(description) error{
+		"publish": func(d description) error { return publish(d, time.Now()) },
+		"rotate":  func(d description) error { return rotate(d, time.Now()) },
+		"serve":   serve,
+	}
+	if len(os.Args) != 3 || actions[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: tuf publish|rotate|serve DESCRIPTION")
+		os.Exit(2)
+	}
+	d, err := read(os.Args[2])
+	if err == nil {
+		err = actions[os.Args[1]](d)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func read(file string) (d description, err error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(content, &d); err != nil {
+		return d, fmt.Errorf("%s: %w", file, err)
+	}
+	return d, nil
+}
+
+// publish brings what clients trust, and the repository that holds it, up to date.
+func publish(d description, now time.Time) error {
+	files, err := trust(d)
+	if err != nil {
+		return err
+	}
+	for name, content := range files {
+		if name == signingConfigTarget {
+			name = "signing_config.json"
+		}
+		if err := replace(filepath.Join(d.Trust, name), content.text); err != nil {
+			return err
+		}
+	}
+	r, err := open(d, now)
+	if err != nil {
+		return err
+	}
+	return r.update(files)
+}
+
+// rotate gives the repository a new root.
+func rotate(d description, now time.Time) error {
+	if err := publish(d, now); err != nil {
+		return err
+	}
+	r, err := open(d, now)
+	if err != nil {
+		return err
+	}
+	if err := r.rotate(); err != nil {
+		return err
+	}
+	fmt.Printf("The root has version %d and new keys.\n", r.root.Signed.Version)
+	return publish(d, now)
+}
+
+// serve serves the repository until it is told to end.
+func serve(d description) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	listener, err := net.Listen("tcp", d.Address)
+	if err != nil {
+		return err
+	}
+	log.Printf("serving %s on %s", d.Repository, listener.Addr())
+	server := &http.Server{Handler: http.FileServer(http.Dir(d.Repository)), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := server.Shutdown(closing); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return server.Close()
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	prototrustroot "github.com/sigstore/protobuf-specs/gen/pb-go/trustroot/v1"
+	"github.com/sigstore/rekor-tiles/v2/pkg/note"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// clientTrustConfig is the media type of a ClientTrustConfig (sigstore_trustroot.proto).
+const clientTrustConfig = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
+
+// The names that the public Sigstore's repository gives these.
+const (
+	trustedRootTarget   = "trusted_root.json"
+	signingConfigTarget = "signing_config.v0.2.json"
+)
+
+// always is when the services' keys begin to be valid. They are made with the stack, but copies of their files, put
+// back, do not tell when, and nothing else signs with them before.
+var always = time.Unix(0, 0).UTC()
+
+// target is a file of the repository.
+type target struct {
+	text  []byte
+	usage string // what cosign's older clients use it for, if they do
+	uri   string // of the service whose signatures it verifies
+}
+
+// trust makes the files by which clients trust the stack, by the names that the public Sigstore gives them.
+func trust(d description) (map[string]target, error) {
+	trusted, err := trustedRoot(d)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := signingConfig(d)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]target{}
+	for name, message := range map[string]proto.Message{
+		trustedRootTarget:   trusted,
+		signingConfigTarget: signing,
+		"client_trust_config.json": &prototrustroot.ClientTrustConfig{
+			MediaType: clientTrustConfig, TrustedRoot: trusted, SigningConfig: signing,
+		},
+	} {
+		text, err := protojson.Marshal(message)
+		if err == nil {
+			text, err = stable(text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		files[name] = target{text: text}
+	}
+	// The single files that came before the trusted root, which cosign finds by their usage.
+	for name, single := range map[string]struct {
+		source
+		usage string
+	}{"fulcio.crt.pem": {d.Fulcio, "Fulcio"}, "ctfe.pub": {d.CTLog, "CTFE"}, "rekor.pub": {d.Rekor, "Rekor"}} {
+		text, err := os.ReadFile(single.File)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = target{text, single.usage, single.URL}
+	}
+	return files, nil
+}
+
+type protoJSON struct {
+	*prototrustroot.ClientTrustConfig
+}
+
+func (p protoJSON) MarshalJSON() ([]byte, error) { return protojson.Marshal(p.ClientTrustConfig) }
+
+// stable writes JSON the same way each time, which protojson avoids on purpose.
+func stable(text []byte) ([]byte, error) {
+	var value any
+	if err := json.Unmarshal(text, &value); err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(value, "", "  ")
+	return append(text, '\n'), err
+}
+
+func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
+	ca, err := certificates(d.Fulcio.File, 1)
+	if err != nil {
+		return nil, err
+	}
+	tsa, err := certificates(d.TSA.File, 3)
+	if err != nil {
+		return nil, err
+	}
+	logs := map[string]map[string]*root.TransparencyLog{"ct": {}, "rekor": {}}
+	for _, log := range []struct {
+		kind string
+		source
+		id func(crypto.PublicKey) ([]byte, error)
+	}{
+		{"ct", d.CTLog, keyHash}, {"rekor", d.Rekor, keyHash},
+		// C2SP's key ID, of the origin and the key, in full (https://c2sp.org/signed-note).
+		{"rekor", d.RekorV2, func(key crypto.PublicKey) ([]byte, error) {
+			_, id, err := note.KeyHash(d.Origin, key)
+			return id, err
+		}},
+	} {
+		key, err := publicKey(log.File)
+		if err != nil {
+			return nil, err
+		}
+		id, err := log.id(key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", log.File, err)
+		}
+		logs[log.kind][string(id)] = &root.TransparencyLog{
+			BaseURL: log.URL, ID: id, HashFunc: crypto.SHA256, PublicKey: key, ValidityPeriodStart: always,
+		}
+	}
+	made, err := root.NewTrustedRoot(root.TrustedRootMediaType01,
+		[]root.CertificateAuthority{&root.FulcioCertificateAuthority{
+			Root: ca[0], ValidityPeriodStart: ca[0].NotBefore, ValidityPeriodEnd: ca[0].NotAfter, URI: d.Fulcio.URL,
+		}},
+		logs["ct"],
+		[]root.TimestampingAuthority{&root.SigstoreTimestampingAuthority{
+			Leaf: tsa[0], Intermediates: tsa[1:2], Root: tsa[2], ValidityPeriodStart: tsa[0].NotBefore, ValidityPeriodEnd: tsa[0].NotAfter, URI: d.TSA.URL,
+		}},
+		logs["rekor"])
+	if err != nil {
+		return nil, err
+	}
+	text, err := made.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	message, err := root.NewTrustedRootProtobuf(text)
+	if err != nil {
+		return nil, err
+	}
+	// Theirs is the order of a map.
+	slices.SortFunc(message.Tlogs, func(a, b *prototrustroot.TransparencyLogInstance) int { return strings.Compare(a.BaseUrl, b.BaseUrl) })
+	return message, nil
+}
+
+func signingConfig(d description) (*prototrustroot.SigningConfig, error) {
+	service := func(url string, version uint32) root.Service {
+		return root.Service{URL: url, MajorAPIVersion: version, ValidityPeriodStart: always, Operator: "sigstore-local"}
+	}
+	any := root.ServiceConfiguration{Selector: prototrustroot.ServiceSelector_ANY}
+	made, err := root.NewSigningConfig(root.SigningConfigMediaType02,
+		[]root.Service{service(d.Fulcio.URL, 1)},
+		[]root.Service{service(d.Issuer, 1)},
+		// A client takes the newest version that it knows.
+		[]root.Service{service(d.RekorV2.URL, 2), service(d.Rekor.URL, 1)}, any,
+		[]root.Service{service(d.TSA.URL+"/api/v1/timestamp", 1)}, any)
+	if err != nil {
+		return nil, err
+	}
+	text, err := made.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return root.NewSigningConfigProtobuf(text)
+}
+
+// keyHash is the ID of a log by RFC 6962, section 3.2, which Rekor v1 has too.
+func keyHash(key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(der)
+	return sum[:], nil
+}
+
+func publicKey(file string) (crypto.PublicKey, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s does not hold a public key in PEM", file)
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
+}
+
+// certificates reads a chain of count certificates.
+func certificates(file string, count int) ([]*x509.Certificate, error) {
+	rest, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		chain = append(chain, certificate)
+	}
+	if len(chain) != count {
+		return nil, fmt.Errorf("%s holds %d certificates; accepted are %d", file, len(chain), count)
+	}
+	return chain, nil
+}

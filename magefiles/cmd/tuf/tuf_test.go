@@ -1,0 +1,277 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"sigstore-local/magefiles/internal/keys"
+)
+
+// newDescription describes a stack of a test's own, with keys as the real one has them.
+func newDescription(t *testing.T) description {
+	t.Helper()
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, kind := range map[string]keys.Kind{"ctfe": keys.ECDSA, "rekor": keys.ECDSA, "rekor-tiles": keys.Ed25519} {
+		if err := keys.Ensure(kind, at(name+".pem"), at(name+".pub"), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keys.EnsureTimestamping(at("tsa")); err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a CA"}, NotBefore: time.Now(), NotAfter: time.Now().AddDate(10, 0, 0),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at("ca-root.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return description{
+		Keys: at("tuf-keys"), Repository: at("tuf"), Trust: dir, Issuer: "http://localhost:5556", Origin: "localhost",
+		Fulcio: source{"http://127.0.0.1:5555", at("ca-root.pem")}, CTLog: source{"http://localhost:6105/sigstore", at("ctfe.pub")},
+		Rekor: source{"http://localhost:3000", at("rekor.pub")}, RekorV2: source{"http://localhost:3003", at("rekor-tiles.pub")},
+		TSA: source{"http://127.0.0.1:3004", at("tsa/chain.pem")},
+	}
+}
+
+// files are the contents of the repository's metadata, by name.
+func (d description) files(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(d.Repository, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[filepath.Base(name)] = string(content)
+	}
+	return all
+}
+
+// has checks that the newest metadata of each role is of the given version and signed by the newest root, and that the
+// roots lead from the first one to the newest.
+func (d description) has(t *testing.T, roots, targets, snapshots, timestamps int64) {
+	t.Helper()
+	r := &repository{dir: d.Repository}
+	trusted, err := load[metadata.RootType](r.versioned(1, metadata.ROOT))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := int64(2); version <= roots; version++ {
+		next, err := load[metadata.RootType](r.versioned(version, metadata.ROOT))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, by := range map[string]*metadata.Metadata[metadata.RootType]{"the one before it": trusted, "itself": next} {
+			if err := by.VerifyDelegate(metadata.ROOT, next); err != nil {
+				t.Errorf("root %d is not signed by %s: %v", version, name, err)
+			}
+		}
+		trusted = next
+	}
+	for role, want := range map[string]int64{metadata.ROOT: roots, metadata.TARGETS: targets, metadata.SNAPSHOT: snapshots} {
+		if newest, err := r.newest(role); err != nil || newest != want {
+			t.Errorf("the newest %s has version %d, not %d: %v", role, newest, want, err)
+		}
+	}
+	timestamp, err := load[metadata.TimestampType](filepath.Join(d.Repository, "timestamp.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if timestamp.Signed.Version != timestamps || timestamp.Signed.Meta["snapshot.json"].Version != snapshots {
+		t.Errorf("the timestamp is %+v", timestamp.Signed)
+	}
+	snapshot, err := load[metadata.SnapshotType](r.versioned(snapshots, metadata.SNAPSHOT))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if snapshot.Signed.Meta["targets.json"].Version != targets {
+		t.Errorf("the snapshot is %+v", snapshot.Signed)
+	}
+	target, err := load[metadata.TargetsType](r.versioned(targets, metadata.TARGETS))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for role, signed := range map[string]any{metadata.TARGETS: target, metadata.SNAPSHOT: snapshot, metadata.TIMESTAMP: timestamp} {
+		if err := trusted.VerifyDelegate(role, signed); err != nil {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+}
+
+func TestPublishingTwiceIsAsOnce(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, 1, 1, 1, 1)
+	before := d.files(t)
+	for range 5 { // more than once, since maps have no order
+		if err := publish(d, now.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range d.files(t) {
+		if before[name] != content {
+			t.Errorf("%s is another", name)
+		}
+	}
+	if _, err := root.NewTrustedRootFromPath(filepath.Join(d.Trust, "trusted_root.json")); err != nil {
+		t.Error(err)
+	}
+	if _, err := root.NewSigningConfigFromPath(filepath.Join(d.Trust, "signing_config.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsAboutToExpireIsRenewed(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(lifetime - renewal + time.Hour)
+	if err := publish(d, later); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, 2, 2, 2, 2)
+	if err := publish(d, later); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, 2, 2, 2, 2)
+	// Even of one that expired long ago.
+	if err := publish(d, later.AddDate(5, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, 3, 3, 3, 3)
+}
+
+func TestAChangeOfWhatIsTrustedIsPublished(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	d.Fulcio.URL = "http://127.0.0.1:15555"
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, 1, 2, 2, 2)
+}
+
+func TestANewRootHasNewKeysAndIsSignedByTheOldOnes(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	for range 3 { // the first of which makes the repository
+		if err := rotate(d, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.has(t, 4, 4, 4, 4)
+	r := &repository{dir: d.Repository}
+	seen := map[string]bool{}
+	for version := int64(1); version <= 4; version++ {
+		root, err := load[metadata.RootType](r.versioned(version, metadata.ROOT))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range roles {
+			id := root.Signed.Roles[role].KeyIDs[0]
+			if seen[id] || len(root.Signed.Roles[role].KeyIDs) != 1 {
+				t.Errorf("root %d has the keys %v for %s", version, root.Signed.Roles[role].KeyIDs, role)
+			}
+			seen[id] = true
+			if info, err := os.Stat(filepath.Join(d.Keys, id+".pem")); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%v: %v", info, err)
+			}
+		}
+	}
+}
+
+func TestAnInterruptedRotationIsTakenUp(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	r, err := open(d, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.rotate(); err != nil { // and nothing after it
+		t.Fatal(err)
+	}
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	d.has(t, 2, 2, 2, 2)
+}
+
+func TestDamagedFilesAreNamed(t *testing.T) {
+	for _, name := range []string{"tuf/1.root.json", "tuf/1.targets.json", "tuf/1.snapshot.json", "tuf/timestamp.json", "rekor.pub", "tsa/chain.pem", "ca-root.pem"} {
+		for kind, damage := range map[string]func(string) string{
+			"empty": func(string) string { return "" }, "half": func(whole string) string { return whole[:len(whole)/2] },
+		} {
+			d, now := newDescription(t), time.Now()
+			if err := publish(d, now); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(d.Trust, name)
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(damage(string(content))), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := publish(d, now); err == nil || !strings.Contains(err.Error(), file) {
+				t.Errorf("%s, %s: %v", name, kind, err)
+			}
+		}
+	}
+}
+
+func TestALostKeyIsNamedWhenItIsNeeded(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(d.Keys, "*.pem"))
+	if err != nil || len(names) != len(roles) {
+		t.Fatalf("%v: %v", names, err)
+	}
+	for _, name := range names {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := publish(d, now); err != nil {
+		t.Errorf("nothing is to be signed: %v", err)
+	}
+	if err := rotate(d, now); err == nil || !strings.Contains(err.Error(), d.Keys) || !strings.Contains(err.Error(), "put back a copy") {
+		t.Errorf("got %v", err)
+	}
+	d.has(t, 1, 1, 1, 1)
+}

@@ -1,0 +1,149 @@
+package keys
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Names of the files that EnsureTimestamping makes.
+const (
+	TimestampingKey   = "key.pem"
+	TimestampingChain = "chain.pem"
+)
+
+// timestamping are the certificates of a chain, the root first: clients want exactly one of each.
+var timestamping = []string{"Sigstore Local TSA Root", "Sigstore Local TSA Intermediate", "Sigstore Local TSA"}
+
+// timestampingLifetime is that of the whole chain, as long as that of Fulcio's root.
+const timestampingLifetime = 10 * 365 * 24 * time.Hour
+
+// EnsureTimestamping makes the folder dir with a timestamp authority's private key and certificate chain (RFC 3161,
+// section 2.3), unless it is there. The keys of the two CAs above it are forgotten: they sign nothing else.
+func EnsureTimestamping(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		if err != nil {
+			return err
+		}
+		return checkTimestamping(dir)
+	}
+	// Made under another name and then moved, so that an interrupted one does not pass for a whole one.
+	fresh := dir + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return err
+	}
+	key, chain, err := timestampingCertificates(time.Now())
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(filepath.Join(fresh, TimestampingKey), key, 0o600); err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(filepath.Join(fresh, TimestampingChain), chain, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(fresh, dir)
+}
+
+// checkTimestamping refuses a key and a chain that do not belong together.
+func checkTimestamping(dir string) error {
+	keyFile, chainFile := filepath.Join(dir, TimestampingKey), filepath.Join(dir, TimestampingChain)
+	content, err := os.ReadFile(keyFile)
+	if err != nil {
+		return fmt.Errorf("%w: "+mend, err)
+	}
+	key, err := parse(content, "")
+	if err != nil {
+		return fmt.Errorf("%s: %w: "+mend, keyFile, err)
+	}
+	content, err = os.ReadFile(chainFile)
+	if err != nil {
+		return fmt.Errorf("%w: "+mend, err)
+	}
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("%s: %w: "+mend, chainFile, err)
+		}
+		chain = append(chain, certificate)
+	}
+	if len(chain) != len(timestamping) {
+		return fmt.Errorf("%s holds %d certificates, not %d: "+mend, chainFile, len(chain), len(timestamping))
+	}
+	if public, ok := key.Public().(*ecdsa.PublicKey); !ok || !public.Equal(chain[0].PublicKey) {
+		return fmt.Errorf("%s is not the certificate of the key in %s: "+mend, chainFile, keyFile)
+	}
+	return nil
+}
+
+// timestampingCertificates makes a leaf's key and its chain, the leaf first, as PEM.
+func timestampingCertificates(now time.Time) (leafKey, chain []byte, err error) {
+	var parent *x509.Certificate
+	var parentKey *ecdsa.PrivateKey
+	for i, name := range timestamping {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, nil, err
+		}
+		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128))
+		if err != nil {
+			return nil, nil, err
+		}
+		template := &x509.Certificate{
+			SerialNumber: serial,
+			Subject:      pkix.Name{Organization: []string{"Sigstore Local"}, CommonName: name},
+			// A signature and its timestamp may be of the same second as the chain.
+			NotBefore: now.Add(-time.Minute), NotAfter: now.Add(timestampingLifetime),
+			BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		}
+		switch i {
+		case 1:
+			template.MaxPathLenZero = true
+			template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}
+		case 2:
+			template.IsCA, template.KeyUsage = false, x509.KeyUsageDigitalSignature
+			// As an extension of its own, since it has to be critical.
+			usages, err := asn1.Marshal([]asn1.ObjectIdentifier{oidTimeStamping})
+			if err != nil {
+				return nil, nil, err
+			}
+			template.ExtraExtensions = []pkix.Extension{{Id: oidExtKeyUsage, Critical: true, Value: usages}}
+		}
+		if parent == nil {
+			parent, parentKey = template, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
+		if err != nil {
+			return nil, nil, err
+		}
+		if parent, err = x509.ParseCertificate(der); err != nil {
+			return nil, nil, err
+		}
+		parentKey = key
+		chain = append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), chain...)
+	}
+	leafKey, err = encode(parentKey)
+	return leafKey, chain, err
+}
+
+// RFC 5280, section 4.2.1.12.
+var (
+	oidExtKeyUsage  = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidTimeStamping = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 8}
+)

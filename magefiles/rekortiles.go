@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// RekorTiles is Rekor v2, the signature transparency log as tiles in files, which needs no database.
+type RekorTiles mg.Namespace
+
+// Start runs Rekor v2.
+func (RekorTiles) Start(ctx context.Context) error {
+	if err := needs(ctx, Build, rekorTilesKey); err != nil {
+		return err
+	}
+	return start(ctx, rekorTiles, nil)
+}
+
+// rekorTilesKey makes the key with which the log signs: Ed25519, the one that witnesses take
+// (https://c2sp.org/tlog-witness).
+func rekorTilesKey(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	return keys.Ensure(keys.Ed25519, s.config.Key("rekor-tiles.pem"), s.config.Key("rekor-tiles.pub"), "")
+}
+
+// Stop ends Rekor v2.
+func (RekorTiles) Stop(ctx context.Context) error { return stop(ctx, rekorTiles) }
+
+func rekorTiles(c config.Config) service.Service {
+	return service.Service{
+		Name:    "rekor-tiles",
+		Program: c.Program("posix"),
+		Args: []string{
+			"serve",
+			"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(c.Port(config.RekorTiles)),
+			"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(config.RekorTilesGRPC)),
+			"--http-metrics-port=" + strconv.Itoa(c.Port(config.RekorTilesMetrics)),
+			"--hostname=" + c.RekorV2Origin(), "--signer-filepath=" + c.Key("rekor-tiles.pem"), "--storage-dir=" + c.Data("rekor-tiles"),
+			// An upload is acknowledged once a checkpoint covers it, which upstream's defaults have wait for 10 seconds.
+			"--batch-max-age=50ms", "--checkpoint-interval=100ms",
+		},
+		Listens: []config.Port{config.RekorTiles, config.RekorTilesGRPC, config.RekorTilesMetrics},
+		Address: c.RekorV2(),
+		// It serves once the log's storage is open.
+		Ready: service.Answers(c.URL(config.RekorTiles) + "/healthz"),
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// TSA is the timestamp authority, which says when a signature was made.
+type TSA mg.Namespace
+
+// Start runs the timestamp authority.
+func (TSA) Start(ctx context.Context) error {
+	if err := needs(ctx, Build, tsaCertificates); err != nil {
+		return err
+	}
+	return start(ctx, tsa, nil)
+}
+
+// tsaCertificates makes the key with which the authority signs, and its certificates.
+func tsaCertificates(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	return keys.EnsureTimestamping(s.config.Key("tsa"))
+}
+
+// Stop ends the timestamp authority.
+func (TSA) Stop(ctx context.Context) error { return stop(ctx, tsa) }
+
+func tsa(c config.Config) service.Service {
+	return service.Service{
+		Name:    "tsa",
+		Program: c.Program("timestamp-server"),
+		Module:  "github.com/sigstore/timestamp-authority/v2",
+		Args: []string{
+			"serve", "--host=127.0.0.1", "--port=" + strconv.Itoa(c.Port(config.TSA)),
+			"--timestamp-signer=file", "--file-signer-key-path=" + c.Key(filepath.Join("tsa", keys.TimestampingKey)),
+			"--certificate-chain-path=" + c.Key(filepath.Join("tsa", keys.TimestampingChain)),
+			"--disable-ntp-monitoring",
+		},
+		Listens: []config.Port{config.TSA},
+		Address: c.URL(config.TSA),
+		Ready:   service.Answers(c.URL(config.TSA) + "/api/v1/timestamp/certchain"),
+	}
+}
