@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -114,6 +113,10 @@ func (s *stack) examineNeeds(ctx context.Context) []finding {
 		}[need]()
 		check := map[platform.Need]string{platform.CCompiler: "C compiler", platform.MariaDB: "MariaDB", platform.PKCS11Module: "PKCS#11"}[need]
 		if len(s.missing([]platform.Need{need})) == 0 {
+			if err := s.unfit(ctx, need); err != nil {
+				findings = append(findings, finding{check, false, err.Error(), "set SIGLOCAL_MARIADBD to another"})
+				continue
+			}
 			findings = append(findings, finding{Check: check, OK: true, Found: found})
 			continue
 		}
@@ -124,6 +127,18 @@ func (s *stack) examineNeeds(ctx context.Context) []finding {
 		findings = append(findings, finding{check, false, string(need) + " not found", mend})
 	}
 	return findings
+}
+
+// unfit says why what there is of need cannot be used.
+func (s *stack) unfit(ctx context.Context, need platform.Need) error {
+	if need != platform.MariaDB {
+		return nil
+	}
+	server, _, err := mariaDBPrograms(s.config)
+	if err != nil {
+		return err
+	}
+	return checkMariaDB(ctx, server)
 }
 
 func (s *stack) examineMariaDB(ctx context.Context) string {
@@ -233,7 +248,7 @@ func (s *stack) examineLeftovers() finding {
 	switch {
 	case len(crashed) > 0:
 		return finding{"leftovers", false, "died and were not started again: " + strings.Join(crashed, ", "), "go tool mage start"}
-	case err != nil && !errors.Is(err, os.ErrNotExist):
+	case err != nil:
 		return finding{"leftovers", false, err.Error(), "go tool mage reset"}
 	case pid != 0:
 		return finding{Check: "leftovers", OK: true, Found: fmt.Sprintf("process %d is at work on the stack", pid)}

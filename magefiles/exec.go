@@ -29,6 +29,10 @@ func Exec(
 	if command == "" {
 		return errors.New(`the command is empty; accepted is a command line for sh, such as 'npm test'`)
 	}
+	// What another process is about to start is not this one's to stop.
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
 	before, err := s.running()
 	if err != nil {
 		return err

@@ -171,9 +171,6 @@ func (s *stack) hold(ctx context.Context) error {
 	if s.held != nil {
 		return nil
 	}
-	if err := service.MakeFolders(s.config); err != nil {
-		return err
-	}
 	held, err := service.Hold(ctx, s.config, func(pid int) {
 		s.console.Printf("Process %d is at work on %s: waiting for it to end.", pid, s.config.State)
 	})

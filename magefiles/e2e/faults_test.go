@@ -524,6 +524,13 @@ func TestFaultWhatTheStackStandsOnIsWrong(t *testing.T) {
 			}
 		})
 	}
+	t.Run("doctor names it too", func(t *testing.T) {
+		s := s.in(t)
+		s.env = append(slices.Clone(s.env), "SIGLOCAL_MARIADBD="+filepath.Join(s.home, "old"))
+		if r := s.mage("doctor"); r.code != 5 || !strings.Contains(r.stdout, "10.5 or newer") {
+			t.Errorf("%s", r)
+		}
+	})
 	t.Run("the PIN's file holds another", func(t *testing.T) {
 		s := s.in(t)
 		right, err := os.ReadFile(wrongPIN)

@@ -87,6 +87,9 @@ func (r *LogReader) read() ([]string, error) {
 			return nil, err
 		}
 		r.file = file
+		if err := r.skip(); err != nil {
+			return nil, err
+		}
 	}
 	added, err := io.ReadAll(r.file)
 	if err != nil {
@@ -111,6 +114,22 @@ func (r *LogReader) read() ([]string, error) {
 		r.file, r.lines = nil, -1
 	}
 	return lines, nil
+}
+
+// skip goes to where the last lines that are asked for begin at the earliest, so that a long log is not read as a whole.
+func (r *LogReader) skip() error {
+	if r.lines < 0 {
+		return nil
+	}
+	const line = 4 << 10 // bytes, more than lines have on average
+	info, err := r.file.Stat()
+	if err != nil {
+		return err
+	}
+	if start := info.Size() - int64(r.lines+64)*line; start > 0 {
+		_, err = r.file.Seek(start, io.SeekStart)
+	}
+	return err
 }
 
 // moved says whether the log at the path is another file by now.

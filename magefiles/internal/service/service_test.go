@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,17 @@ func TestMain(m *testing.M) {
 			signal.Reset(syscall.SIGTERM)
 		}()
 		serve()
+	case "wipe": // changes the stack in STATE for a moment, and then wipes it
+		c, err := config.Load("/", []string{"SIGLOCAL_STATE=" + os.Getenv("STATE")})
+		if err == nil {
+			_, err = Hold(context.Background(), c, nil)
+		}
+		fmt.Println("holds", err)
+		time.Sleep(300 * time.Millisecond)
+		if err == nil {
+			err = Wipe(c)
+		}
+		fmt.Println("wiped", err)
 	case "mute": // runs and never answers
 		time.Sleep(time.Hour)
 	}
@@ -553,6 +565,35 @@ func TestWipeLeavesOnlyWhatWasBuilt(t *testing.T) {
 	}
 }
 
+func TestWhoeverWaitsForAResetGetsTheStackAfterIt(t *testing.T) {
+	e := engine(t)
+	wiper := exec.Command(os.Args[0])
+	wiper.Env = append(os.Environ(), "HELPER=wipe", "STATE="+e.Config.State)
+	said, err := wiper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := wiper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if err != nil || line != "holds <nil>\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	waited := 0
+	held, err := Hold(t.Context(), e.Config, func(pid int) { waited = pid })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := wiper.Wait(); err != nil || waited != wiper.Process.Pid {
+		t.Errorf("%v, waited for %d, not %d", err, waited, wiper.Process.Pid)
+	}
+	if !there(held, e.Config.Run("stack.lock")) {
+		t.Error("the lock is that of a file that was wiped")
+	}
+}
+
 func TestFaultManyRoundsLeakNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -619,6 +660,28 @@ func TestTheEndOfALogIsShownWithoutStackTraces(t *testing.T) {
 	want := "  | second\n  | " + `{"message":"it \"failed\"","more":1}` + "\n  | " + strings.Repeat("x", longestLine) + "…\n"
 	if got := LogTail(log, 3); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTheEndOfALongLogIsReadAlone(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "x.log")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const long = 64 << 30 // a hole, more than this process could read into memory
+	if err := os.Truncate(log, long); err != nil {
+		t.Skipf("no file with a hole here: %v", err)
+	}
+	f, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("\none\ntwo\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := LogTail(log, 2); got != "  | one\n  | two\n" {
+		t.Errorf("got %q", got)
 	}
 }
 
