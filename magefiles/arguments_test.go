@@ -41,6 +41,15 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"token two":        {Dex.Token(Dex{}, ctx, text("a@example.org,b@example.org")), "alice@example.org"},
 		"token quote":      {Dex.Token(Dex{}, ctx, text("a'b@example.org")), "alice@example.org"},
 		"token space":      {Dex.Token(Dex{}, ctx, text("a @example.org")), "alice@example.org"},
+		"watch nobody":     {Watch(ctx, "nobody"), "accepted are rekor, fulcio"},
+		"watch no source":  {Watch(ctx, "rekor"), "SIGLOCAL_SRC_REKOR is not set"},
+		"debug nobody":     {Debug(ctx, "nobody"), "accepted are registry, log-server"},
+		"debug mariadb":    {Debug(ctx, "mariadb"), "accepted are registry, log-server"},
+		"debug all":        {Debug(ctx, "all"), "accepted are registry, log-server"},
+		"versions yaml":    {Versions(ctx, text("yaml")), "table, json"},
+		"bump nobody":      {Bump(ctx, "nobody"), "is not one module that go.mod pins"},
+		"bump empty":       {Bump(ctx, ""), "is not one module that go.mod pins"},
+		"bump version":     {Bump(ctx, "@v1.0.0"), "is not one module that go.mod pins"},
 		"reset":            {Reset(ctx, nil), "reset -yes"},
 	} {
 		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {

@@ -35,20 +35,31 @@ func programs() []string {
 	}
 }
 
-// Build compiles every program of the stack from the versions that go.mod pins.
+// Build compiles every program of the stack from the versions that go.mod pins, or from a checkout that is named.
 func Build(ctx context.Context) error {
 	s, err := load()
 	if err != nil {
 		return err
 	}
-	builder := build.Builder{
+	builder := s.builder()
+	if err := builder.Run(ctx); err != nil || len(s.config.Checkouts) == 0 {
+		return err
+	}
+	// The checkouts' programs are this stack's own.
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
+	return builder.Checkouts(ctx)
+}
+
+func (s *stack) builder() *build.Builder {
+	return &build.Builder{
 		Config: s.config, Console: s.console, Environ: os.Environ(), Packages: programs(),
 		Ready: func(ctx context.Context) (string, error) {
 			err := require(ctx, platform.CCompiler)
 			return platform.FindCCompiler(), err
 		},
 	}
-	return builder.Run(ctx)
 }
 
 // Test prepares what the tests need and runs them all, those of the real stack included.
@@ -66,8 +77,7 @@ func Test(
 	if err != nil {
 		return err
 	}
-	// The tests' stacks have settings of their own. With the programs' flags, the tests share their packages.
-	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })
+	environ := testEnviron()
 	if faults != nil && *faults {
 		environ = append(environ, "FAULT_ROUNDS=full")
 	}
@@ -75,7 +85,7 @@ func Test(
 		{"test", "-count=1", "-timeout=80m", "./..."},
 		{"test", "-count=1", "-race", "./magefiles/internal/service"},
 	} {
-		// In this process's group, unlike what command.New makes, so that Ctrl-C reaches the tests.
+		// With the programs' flags, the tests share their packages. In this process's group, unlike what command.New makes, so that Ctrl-C reaches the tests.
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir, cmd.Env = s.config.Root, build.Env(environ, true)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -84,4 +94,9 @@ func Test(
 		}
 	}
 	return nil
+}
+
+// testEnviron is the environment of the tests, whose stacks have settings of their own.
+func testEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })
 }

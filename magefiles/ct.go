@@ -65,6 +65,9 @@ func (CT) Start(ctx context.Context) error {
 	return start(ctx, ct, service.Values{"Tree": tree})
 }
 
+// Restart builds what has changed of the CT log and restarts that alone.
+func (CT) Restart(ctx context.Context) error { return restartOnly(ctx, CT.Start, ct) }
+
 // Stop ends the CT log, once Fulcio has ended, which stands on it.
 func (CT) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {

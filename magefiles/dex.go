@@ -39,6 +39,9 @@ func addAccounts(ctx context.Context, c config.Config, emails []string) error {
 	return database.AddAccounts(ctx, c, emails, password)
 }
 
+// Restart builds what has changed of Dex and restarts that alone.
+func (Dex) Restart(ctx context.Context) error { return restartOnly(ctx, Dex.Start, dex) }
+
 // Stop ends Dex, once Fulcio has ended, which stands on it.
 func (Dex) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {

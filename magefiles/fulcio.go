@@ -115,6 +115,9 @@ func (Fulcio) Start(ctx context.Context) error {
 	return start(ctx, fulcio, nil)
 }
 
+// Restart builds what has changed of Fulcio and restarts that alone.
+func (Fulcio) Restart(ctx context.Context) error { return restartOnly(ctx, Fulcio.Start, fulcio) }
+
 // Stop ends Fulcio.
 func (Fulcio) Stop(ctx context.Context) error { return stop(ctx, fulcio) }
 

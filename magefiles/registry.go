@@ -20,6 +20,9 @@ func (Registry) Start(ctx context.Context) error {
 	return start(ctx, registry, nil)
 }
 
+// Restart builds what has changed of the registry and restarts that alone.
+func (Registry) Restart(ctx context.Context) error { return restartOnly(ctx, Registry.Start, registry) }
+
 // Stop ends the registry.
 func (Registry) Stop(ctx context.Context) error { return stop(ctx, registry) }
 

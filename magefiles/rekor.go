@@ -43,6 +43,9 @@ func rekorKey(ctx context.Context) error {
 	return keys.Ensure(keys.ECDSA, s.config.Key("rekor.pem"), s.config.Key("rekor.pub"), "")
 }
 
+// Restart builds what has changed of Rekor and restarts that alone.
+func (Rekor) Restart(ctx context.Context) error { return restartOnly(ctx, Rekor.Start, rekor) }
+
 // Stop ends Rekor.
 func (Rekor) Stop(ctx context.Context) error { return stop(ctx, rekor) }
 

@@ -32,6 +32,11 @@ func rekorTilesKey(ctx context.Context) error {
 	return keys.Ensure(keys.Ed25519, s.config.Key("rekor-tiles.pem"), s.config.Key("rekor-tiles.pub"), "")
 }
 
+// Restart builds what has changed of Rekor v2 and restarts that alone.
+func (RekorTiles) Restart(ctx context.Context) error {
+	return restartOnly(ctx, RekorTiles.Start, rekorTiles)
+}
+
 // Stop ends Rekor v2.
 func (RekorTiles) Stop(ctx context.Context) error { return stop(ctx, rekorTiles) }
 

@@ -3,18 +3,21 @@ package main
 import (
 	"context"
 	"slices"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/service"
 )
 
 // Restart ends a service, and those that cannot go on without it, and starts them again.
 func Restart(
 	ctx context.Context,
-	service string, // a service, as status lists them, or all
+	name string, // a service, as status lists them, or all
 ) error {
 	s, err := load()
 	if err != nil {
 		return err
 	}
-	names, err := serviceNames(s.config, service)
+	names, err := serviceNames(s.config, name)
 	if err != nil {
 		return err
 	}
@@ -61,4 +64,18 @@ func (s *stack) running() ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// restartOnly builds what has changed, ends services, and runs start, which starts them again. What stands on them goes
+// on, and finds them again. If the build fails, what runs is left alone.
+func restartOnly(ctx context.Context, start any, describe ...func(config.Config) service.Service) error {
+	if err := needs(ctx, Build); err != nil {
+		return err
+	}
+	for _, one := range describe {
+		if err := stop(ctx, one); err != nil {
+			return err
+		}
+	}
+	return needs(ctx, start)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/magefile/mage/mg"
 	"golang.org/x/term"
 
+	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/service"
@@ -127,6 +128,7 @@ type stack struct {
 	engine  *service.Engine
 
 	installing sync.Mutex // package managers run one at a time
+	debugged   string     // the service that is to be started under Delve
 
 	holding sync.Mutex
 	held    *os.File // the lock of the state folder
@@ -238,7 +240,12 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	if err != nil {
 		return err
 	}
-	return s.engine.Start(ctx, describe(s.config), values)
+	one := describe(s.config)
+	one.From = build.From(s.config, one.Program)
+	if one.Name == s.debugged {
+		one = s.underDelve(one)
+	}
+	return s.engine.Start(ctx, one, values)
 }
 
 // stop ends one service, once what stands on it has ended.

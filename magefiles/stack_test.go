@@ -48,7 +48,7 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 		t.Errorf("the services are %q, and the configuration's are %q", names, config.ServiceNames())
 	}
 	for _, port := range config.PortNames() {
-		if listening[port] == "" {
+		if listening[port] == "" && port != config.Debug {
 			t.Errorf("no service listens on %s", port)
 		}
 	}
@@ -65,7 +65,7 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 	}
 	pinned := strings.Fields(string(block[1]))
 	for _, tool := range pinned {
-		if tool != "sigstore-local/magefiles/cmd/mage" && !slices.Contains(programs(), tool) {
+		if tool != "sigstore-local/magefiles/cmd/mage" && tool != delve && !slices.Contains(programs(), tool) {
 			t.Errorf("%s is pinned and not built", tool)
 		}
 	}
@@ -119,6 +119,7 @@ func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 	for _, s := range services(shifted) {
 		text.WriteString(strings.Join(append(s.Args, s.Address), "\n") + "\n")
 	}
+	text.WriteString(shifted.Address(config.Debug)) // which only debug uses
 	for _, port := range config.PortNames() {
 		if strings.Contains(text.String(), ":"+strings.TrimPrefix(plain.Address(port), "127.0.0.1:")) {
 			t.Errorf("the default port of %s is left", port)
@@ -197,6 +198,40 @@ func TestTheReadmeHasNoTargetThatThereIsNot(t *testing.T) {
 	for _, used := range regexp.MustCompile(`go tool mage ([a-z][\w:]*)`).FindAllStringSubmatch(string(readme), -1) {
 		if !slices.Contains(known, used[1]) {
 			t.Errorf("the README uses the target %s", used[1])
+		}
+	}
+}
+
+func TestEveryComponentThatIsBuiltFromACheckoutIsWatched(t *testing.T) {
+	known := targets(t)
+	var names []string
+	for _, component := range config.Components() {
+		names = append(names, component.Name)
+		loop, ok := loops()[component.Name]
+		if !ok {
+			t.Errorf("%s is not watched", component.Name)
+		}
+		for _, target := range []string{loop.restart, loop.demo} {
+			if !slices.Contains(known, target) {
+				t.Errorf("%s: there is no target %q", component.Name, target)
+			}
+		}
+		for program := range component.Programs {
+			if !slices.ContainsFunc(programs(), func(p string) bool { return path.Base(p) == program }) {
+				t.Errorf("%s: %s is none of the stack's programs", component.Name, program)
+			}
+		}
+	}
+	if len(loops()) != len(names) {
+		t.Errorf("watched are %v, and the components are %v", loops(), names)
+	}
+	// Upstream's programs are all of some component.
+	for _, program := range programs() {
+		if strings.HasPrefix(program, config.Module) {
+			continue
+		}
+		if !slices.ContainsFunc(config.Components(), func(c config.Component) bool { _, ok := c.Programs[path.Base(program)]; return ok }) {
+			t.Errorf("%s is of no component", program)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/magefile/mage/mg"
 
+	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -95,7 +97,7 @@ func (s *stack) status(ctx context.Context) []statusRow {
 			status := s.engine.Status(ctx, one)
 			row := statusRow{
 				Service: status.Service, State: status.State, PID: status.PID, Address: status.Address,
-				Version: version(ctx, one), Memory: status.Memory, Log: s.config.Log(status.Service),
+				Version: s.version(ctx, one, status), Memory: status.Memory, Log: s.config.Log(status.Service),
 			}
 			if !status.Since.IsZero() {
 				row.Since = &status.Since
@@ -108,6 +110,21 @@ func (s *stack) status(ctx context.Context) []statusRow {
 	}
 	wg.Wait()
 	return rows
+}
+
+// version is the version of what runs, or of what would: the checkout and its revision, or the pinned version.
+func (s *stack) version(ctx context.Context, one service.Service, status service.Status) string {
+	from := status.From
+	if status.PID == 0 {
+		from = build.From(s.config, one.Program)
+	}
+	if from != "" {
+		return from
+	}
+	if _, ok := s.config.CheckedOut(filepath.Base(one.Program)); ok {
+		one.Program = filepath.Join(s.config.Programs, filepath.Base(one.Program))
+	}
+	return version(ctx, one)
 }
 
 // version is the version of a service's program: of its module, as Go has written it into the program; of MariaDB, as

@@ -20,6 +20,11 @@ func (Trillian) Start(ctx context.Context) error {
 	return needs(ctx, startLogServer, startLogSigner)
 }
 
+// Restart builds what has changed of Trillian and restarts that alone.
+func (Trillian) Restart(ctx context.Context) error {
+	return restartOnly(ctx, Trillian.Start, logSigner, logServer)
+}
+
 // Stop ends the log signer, the log server and MariaDB, once Rekor, CT, Dex and Fulcio have ended, which stand on them.
 func (Trillian) Stop(ctx context.Context) error { return needs(ctx, stopMariaDB) }
 

@@ -32,6 +32,9 @@ func tsaCertificates(ctx context.Context) error {
 	return keys.EnsureTimestamping(s.config.Key("tsa"))
 }
 
+// Restart builds what has changed of the timestamp authority and restarts that alone.
+func (TSA) Restart(ctx context.Context) error { return restartOnly(ctx, TSA.Start, tsa) }
+
 // Stop ends the timestamp authority.
 func (TSA) Stop(ctx context.Context) error { return stop(ctx, tsa) }
 

@@ -24,6 +24,9 @@ func (TUF) Start(ctx context.Context) error {
 	return start(ctx, tuf, nil)
 }
 
+// Restart builds what has changed of the TUF repository's server and restarts that alone.
+func (TUF) Restart(ctx context.Context) error { return restartOnly(ctx, TUF.Start, tuf) }
+
 // Stop ends the repository's server.
 func (TUF) Stop(ctx context.Context) error { return stop(ctx, tuf) }
 

@@ -59,7 +59,7 @@ type Builder struct {
 	Ready func(context.Context) (compiler string, err error)
 }
 
-// Run builds what is not built. Programs that stand there stay as they are until all new ones are whole.
+// Run builds what is not built of the pinned programs. Programs that stand there stay as they are until all new ones are whole.
 func (b *Builder) Run(ctx context.Context) error {
 	stamp, err := b.stamp()
 	if err != nil {
@@ -90,6 +90,9 @@ func (b *Builder) Run(ctx context.Context) error {
 	step.Done("%d programs are in %s", len(b.Packages), b.Config.Programs)
 	return nil
 }
+
+// pinned is the path of a program as go.mod pins it.
+func (b *Builder) pinned(name string) string { return filepath.Join(b.Config.Programs, name) }
 
 // stamp identifies what the programs are built from: the pinned versions, this project's own code, the flags, Go.
 func (b *Builder) stamp() (string, error) {
@@ -125,7 +128,7 @@ func (b *Builder) stamp() (string, error) {
 
 // built says whether all programs are there and come from stamp.
 func (b *Builder) built(stamp string) bool {
-	content, err := os.ReadFile(b.Config.Program(stampFile))
+	content, err := os.ReadFile(b.pinned(stampFile))
 	if err != nil || string(content) != stamp {
 		return false
 	}
@@ -134,7 +137,7 @@ func (b *Builder) built(stamp string) bool {
 		names = append(names, path.Base(p))
 	}
 	for _, name := range names {
-		if info, err := os.Stat(b.Config.Program(name)); err != nil || info.Size() == 0 {
+		if info, err := os.Stat(b.pinned(name)); err != nil || info.Size() == 0 {
 			return false
 		}
 	}
@@ -144,7 +147,7 @@ func (b *Builder) built(stamp string) bool {
 // locked calls f while no other process builds here.
 func (b *Builder) locked(ctx context.Context, step *console.Step, f func() error) error {
 	for {
-		held, err := lock.Acquire(b.Config.Program(".lock"))
+		held, err := lock.Acquire(b.pinned(".lock"))
 		if err == nil {
 			defer held.Close()
 			return f()
@@ -163,7 +166,7 @@ func (b *Builder) locked(ctx context.Context, step *console.Step, f func() error
 }
 
 func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp string) error {
-	fresh := b.Config.Program(".new")
+	fresh := b.pinned(".new")
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
@@ -204,12 +207,12 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 		return err
 	}
 	for _, entry := range entries {
-		if err := os.Rename(filepath.Join(fresh, entry.Name()), b.Config.Program(entry.Name())); err != nil {
+		if err := os.Rename(filepath.Join(fresh, entry.Name()), b.pinned(entry.Name())); err != nil {
 			return err
 		}
 	}
 	// Last, so that an interrupted move is made again.
-	return renameio.WriteFile(b.Config.Program(stampFile), []byte(stamp), 0o644)
+	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp), 0o644)
 }
 
 // compile runs a `go build -v`, which names each package on its standard error when it has compiled it. Whatever else

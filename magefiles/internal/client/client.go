@@ -55,7 +55,7 @@ func Environment(c config.Config, trust Trust) []Variable {
 		other[i] = Variable{Name: other[i].Name, Unset: true}
 	}
 	return slices.Concat(chosen, other, []Variable{
-		{Name: "PATH", Value: c.Programs, Prepend: true},
+		{Name: "PATH", Value: path(c), Prepend: true},
 		{Name: "COSIGN_YES", Value: "true"},
 		{Name: "COSIGN_PASSWORD", Secret: c.SecretFile(config.CosignPassword)},
 		{Name: "REKOR_REKOR_SERVER", Value: c.URL(config.Rekor)},
@@ -79,6 +79,17 @@ func Environment(c config.Config, trust Trust) []Variable {
 		{Name: "TRUSTED_ROOT", Value: c.Trust("trusted_root.json")},
 		{Name: "SIGNING_CONFIG", Value: c.Trust("signing_config.json")},
 	})
+}
+
+// path lists the folders of the programs: first those of checkouts.
+func path(c config.Config) string {
+	var folders []string
+	for _, component := range config.Components() {
+		if _, ok := c.Checkouts[component.Name]; ok {
+			folders = append(folders, c.CheckoutPrograms(component))
+		}
+	}
+	return strings.Join(append(folders, c.Programs), string(os.PathListSeparator))
 }
 
 // Forms are the ways to write variables, by the name that the target env gives them.

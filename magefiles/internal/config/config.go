@@ -48,6 +48,8 @@ const (
 	RekorTilesGRPC    Port = "REKOR_TILES_GRPC"
 	RekorTilesMetrics Port = "REKOR_TILES_METRICS"
 	TUF               Port = "TUF"
+
+	Debug Port = "DEBUG" // Delve's, while a service is debugged
 )
 
 var defaultPorts = map[Port]int{
@@ -68,6 +70,8 @@ var defaultPorts = map[Port]int{
 	RekorTilesGRPC:    3001,
 	RekorTilesMetrics: 2114,
 	TUF:               8080,
+
+	Debug: 2345,
 }
 
 // ServiceNames lists the stack's services, in the order in which status shows them.
@@ -121,6 +125,7 @@ type Config struct {
 	Email         string   // the identity that signs
 	Users         []string // other identities that Dex vouches for
 	PresetSecrets map[Secret]string
+	Checkouts     map[string]string // folders of the components that are built from a checkout, by component
 
 	ports map[Port]int
 }
@@ -197,6 +202,12 @@ func Variables() []Variable {
 			return nil
 		}})
 	}
+	for _, component := range Components() {
+		vars = append(vars, Variable{Name: component.Variable(), Accepts: "the absolute path of a checkout of " + component.Module, set: func(c *Config, v string) error {
+			c.Checkouts[component.Name] = filepath.Clean(v)
+			return component.check(v)
+		}})
+	}
 	for _, name := range secrets {
 		vars = append(vars, Variable{Name: name.Variable(), Accepts: "4 to 64 letters, digits or any of . _ ~ + = -", Secret: true, set: func(c *Config, v string) error {
 			if !Valid(v) {
@@ -237,6 +248,7 @@ func Load(root string, environ []string) (Config, error) {
 		PKCS11Token:   "sigstore-local",
 		Email:         "user@example.org",
 		PresetSecrets: map[Secret]string{},
+		Checkouts:     map[string]string{},
 		ports:         map[Port]int{},
 	}
 	for name, number := range defaultPorts {
@@ -428,8 +440,29 @@ func (c Config) TUFMirror() string { return "http://" + c.Localhost(TUF) }
 // Image is the reference of a repository in the stack's registry.
 func (c Config) Image(repository string) string { return c.Localhost(Registry) + "/" + repository }
 
-// Program is the path of a built program.
-func (c Config) Program(name string) string { return filepath.Join(c.Programs, name) }
+// Program is the path of a built program: one of the stack's own if it is built from a checkout.
+func (c Config) Program(name string) string {
+	if component, ok := c.CheckedOut(name); ok {
+		return filepath.Join(c.CheckoutPrograms(component), name)
+	}
+	return filepath.Join(c.Programs, name)
+}
+
+// CheckoutPrograms is the folder of the programs of component that are built from its checkout.
+func (c Config) CheckoutPrograms(component Component) string {
+	return filepath.Join(c.State, "checkouts", component.Name)
+}
+
+// CheckedOut finds the component of a program, if that is built from a checkout.
+func (c Config) CheckedOut(program string) (Component, bool) {
+	for _, component := range Components() {
+		if _, ok := component.Programs[program]; ok {
+			_, ok := c.Checkouts[component.Name]
+			return component, ok
+		}
+	}
+	return Component{}, false
+}
 
 // ConfigFile is the path of a rendered configuration file.
 func (c Config) ConfigFile(name string) string { return filepath.Join(c.State, "config", name) }
@@ -464,7 +497,7 @@ func (c Config) FulcioSocket() string { return c.Run("fulcio.sock") }
 // Folders lists the folders of a stack, each to be of mode 0700.
 func (c Config) Folders() []string {
 	folders := []string{c.State}
-	for _, name := range []string{"bundles", "config", "data", "home", "keys", "logs", "run", "secrets", "tmp", "trust"} {
+	for _, name := range []string{"bundles", "checkouts", "config", "data", "home", "keys", "logs", "run", "secrets", "tmp", "trust"} {
 		folders = append(folders, filepath.Join(c.State, name))
 	}
 	return folders

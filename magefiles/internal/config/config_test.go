@@ -49,6 +49,9 @@ func TestOffsetShiftsAllPortsAndAPortsOwnVariableWins(t *testing.T) {
 
 func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "go.mod"), []byte("module github.com/google/trillian\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		environ []string
 		want    []string
@@ -78,6 +81,10 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_USERS=alice"}, []string{"SIGLOCAL_USERS", "alice@example.org,bob@example.org"}},
 		{[]string{"SIGLOCAL_USERS=alice@example.org, bob@example.org"}, []string{"SIGLOCAL_USERS"}},
 		{[]string{"SIGLOCAL_USERS=alice@example.org,"}, []string{"SIGLOCAL_USERS"}},
+		{[]string{"SIGLOCAL_SRC_REKOR=src/rekor"}, []string{"SIGLOCAL_SRC_REKOR", `"src/rekor"`, "absolute path of a checkout of github.com/sigstore/rekor"}},
+		{[]string{"SIGLOCAL_SRC_REKOR=/no/such/folder"}, []string{"SIGLOCAL_SRC_REKOR", "has no go.mod"}},
+		{[]string{"SIGLOCAL_SRC_REKOR=" + folder}, []string{"SIGLOCAL_SRC_REKOR", folder, "is that of github.com/google/trillian"}},
+		{[]string{"SIGLOCAL_SRC_TSA=" + folder + "/go.mod"}, []string{"SIGLOCAL_SRC_TSA", "github.com/sigstore/timestamp-authority"}},
 		{[]string{"SIGLOCAL_SERVICES=rekor,mysql"}, []string{"SIGLOCAL_SERVICES", `"rekor,mysql"`, "registry, mariadb"}},
 		{[]string{"SIGLOCAL_SERVICES=rekor, tsa"}, []string{"SIGLOCAL_SERVICES", "with commas"}},
 		{[]string{"SIGLOCAL_MARIADBD=mariadbd"}, []string{"SIGLOCAL_MARIADBD", "absolute path"}},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,14 +30,21 @@ func rotate(path string) error {
 	return nil
 }
 
-// LogTail is the last lines of the log at path, each indented and with a newline; empty if there are none.
+// LogTail is the last lines of the log at path, or those from the panic of a Go program on, each indented and with a
+// newline; empty if there are none.
 func LogTail(path string, lines int) string {
-	reader := NewLogReader(path, lines)
+	const goroutines = 200 // lines that may stand behind a panic
+	reader := NewLogReader(path, lines+goroutines)
 	defer reader.Close()
 	all, err := reader.read()
 	if err != nil {
 		return ""
 	}
+	first := max(0, len(all)-lines)
+	if at := slices.IndexFunc(all, func(line string) bool { return strings.HasPrefix(line, "panic: ") }); at >= 0 {
+		first = min(at, first)
+	}
+	all = all[first:min(len(all), first+lines)]
 	var out strings.Builder
 	for _, line := range all {
 		line = stackTrace.ReplaceAllString(line, "")

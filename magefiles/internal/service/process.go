@@ -1,11 +1,14 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"sigstore-local/magefiles/internal/lock"
 )
@@ -59,6 +62,29 @@ func (e *Engine) lastStart(s Service) (pid int, since time.Time) {
 		return 0, time.Time{}
 	}
 	return pid, info.ModTime()
+}
+
+// fromFile holds what the service that runs was started from.
+func (e *Engine) fromFile(s Service) string { return e.Config.Run(s.Name + ".from") }
+
+// remember writes down what s is started from.
+func (e *Engine) remember(s Service) error {
+	if s.From != "" {
+		return renameio.WriteFile(e.fromFile(s), []byte(s.From), 0o600)
+	}
+	if err := os.Remove(e.fromFile(s)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// from is what the service that runs was started from.
+func (e *Engine) from(s Service) string {
+	content, err := os.ReadFile(e.fromFile(s))
+	if err != nil {
+		return "" // a pinned version
+	}
+	return string(content)
 }
 
 // forget empties the PID file of s after it was stopped, so that it does not pass for one that died.

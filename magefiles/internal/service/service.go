@@ -21,6 +21,8 @@ type Service struct {
 	Args    []string
 	// Module is the module whose version is the program's, if that is not the module that the program is of.
 	Module string
+	// From says of which checkout and revision the program is, if it is not a pinned one.
+	From string
 	// Env are variables of the form NAME=value beside those that every daemon gets.
 	Env []string
 	// Templates names the templates from which its configuration is rendered at each start.

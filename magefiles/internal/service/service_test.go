@@ -663,6 +663,17 @@ func TestTheEndOfALogIsShownWithoutStackTraces(t *testing.T) {
 	}
 }
 
+func TestAPanicIsShownFromItsMessageOn(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "x.log")
+	content := "it starts\npanic: it cannot\n\ngoroutine 1 [running]:\n" + strings.Repeat("a frame\n", 100)
+	if err := os.WriteFile(log, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := LogTail(log, 3); got != "  | panic: it cannot\n  | \n  | goroutine 1 [running]:\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTheEndOfALongLogIsReadAlone(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "x.log")
 	if err := os.WriteFile(log, nil, 0o600); err != nil {

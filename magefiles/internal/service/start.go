@@ -132,6 +132,9 @@ func (e *Engine) launch(s Service) (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer log.Close()
+	if err := e.remember(s); err != nil {
+		return nil, err
+	}
 	args := append([]string{e.pidFile(s), s.Program}, s.Args...)
 	// Not CommandContext: the daemon outlives this process and its context.
 	cmd := exec.Command(e.Config.Program("launch"), args...)

@@ -27,7 +27,8 @@ type Status struct {
 	Since   time.Time // when it was last started; zero if it is stopped
 	Memory  int64     // resident, bytes; 0 if it is not known
 	Address string
-	Err     error // why it does not answer, or why its state is not known
+	From    string // of which checkout and revision what runs is; empty if it is a pinned version
+	Err     error  // why it does not answer, or why its state is not known
 }
 
 // Status finds out how s is. It takes at most as long as ctx and one probe.
@@ -45,7 +46,7 @@ func (e *Engine) Status(ctx context.Context, s Service) Status {
 		}
 		return status
 	}
-	status.Since = since
+	status.Since, status.From = since, e.from(s)
 	status.PID, status.Memory = p.pid, platform.Memory(p.pid)
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -33,7 +34,12 @@ func (e *Engine) Stop(ctx context.Context, s Service) (err error) {
 		grace = 10 * time.Second
 	}
 	kill := time.After(grace)
-	if err := p.signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	first := syscall.SIGTERM
+	if strings.HasSuffix(e.from(s), UnderDelve) {
+		// Delve ends at once on SIGTERM, and leaves the program that it debugs behind.
+		first = syscall.SIGINT
+	}
+	if err := p.signal(first); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	again := make(<-chan time.Time)
@@ -62,6 +68,9 @@ func (e *Engine) Stop(ctx context.Context, s Service) (err error) {
 	}
 	return e.forget(s)
 }
+
+// UnderDelve ends the From of a service that is run by Delve (https://github.com/go-delve/delve).
+const UnderDelve = "under Delve"
 
 // secondTermAfter is long enough for a program to take its first SIGTERM and end its requests: two signals sent
 // together can arrive as one.

@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"context"
+	"net"
+	"net/rpc/jsonrpc"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+)
+
+// TestTheLoop works on Rekor v2 as one does who changes it: in a checkout, of which the stack is told.
+func TestTheLoop(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	checkout := s.checkout("github.com/sigstore/rekor-tiles/v2")
+	pinned := s.env
+	s.env = append(s.env, "SIGLOCAL_SRC_REKOR_TILES="+checkout)
+	source := filepath.Join(checkout, "cmd", "rekor-server", "posix", "app", "serve.go")
+	original := s.read(source)
+	const line = `slog.Info("starting rekor-server"`
+	save := func(replacement string) {
+		t.Helper()
+		changed := strings.Replace(original, line, replacement, 1)
+		if replacement != line && changed == original {
+			t.Fatalf("%s has no line %s", source, line)
+		}
+		if err := os.WriteFile(source, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version := func() string {
+		t.Helper()
+		return regexp.MustCompile(`(?m)^rekor-tiles .*$`).FindString(s.mage("status").stdout)
+	}
+	log := func() string { t.Helper(); return s.read(s.config.Log("rekor-tiles")) }
+
+	s.must("start")
+	before := s.pids()
+	revision := strings.TrimSpace(s.run(checkout, "git", "rev-parse", "--short", "HEAD").stdout)
+	if got := version(); !strings.Contains(got, checkout+" "+revision+" ") {
+		t.Errorf("status does not show the checkout and %s: %s", revision, got)
+	}
+	t.Run("a changed line runs", func(t *testing.T) {
+		s := s.in(t)
+		save(`slog.Info("starting my own rekor-server"`)
+		began := time.Now()
+		s.must("rekorTiles:restart")
+		t.Logf("it runs %s after it was saved", time.Since(began))
+		if !strings.Contains(log(), "starting my own rekor-server") {
+			t.Errorf("it is not what runs: %s", log())
+		}
+		if got := version(); !strings.Contains(got, revision+"-dirty") {
+			t.Errorf("status does not show that it was changed: %s", got)
+		}
+		for name, pid := range s.pids() {
+			if (pid == before[name]) != (name != "rekor-tiles") {
+				t.Errorf("%s was process %d and is %d", name, before[name], pid)
+			}
+		}
+		s.must("demo:bundle")
+	})
+	t.Run("what does not compile leaves what runs alone", func(t *testing.T) {
+		s := s.in(t)
+		running := s.pids()["rekor-tiles"]
+		save(`slog.Inform("starting rekor-server"`)
+		r := s.mage("rekorTiles:restart")
+		if r.code == 0 || !strings.Contains(r.stderr, "\ncmd/rekor-server/posix/app/serve.go:") || !strings.Contains(r.stderr, "undefined: slog.Inform") {
+			t.Errorf("%s", r)
+		}
+		if got := s.pids()["rekor-tiles"]; got != running {
+			t.Errorf("it was process %d and is %d", running, got)
+		}
+	})
+	t.Run("what dies says so, and a mend goes on", func(t *testing.T) {
+		s := s.in(t)
+		save(`panic("it cannot start"); slog.Info("starting rekor-server"`)
+		if r := s.mage("rekorTiles:restart"); r.code == 0 || !strings.Contains(r.stderr, "panic: it cannot start") || !strings.Contains(r.stderr, s.config.Log("rekor-tiles")) {
+			t.Errorf("%s", r)
+		}
+		save(line)
+		s.must("rekorTiles:restart")
+		if got := version(); !strings.Contains(got, " ready ") {
+			t.Error(got)
+		}
+	})
+	t.Run("watch does so at every save", func(t *testing.T) {
+		s := s.in(t)
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		defer cancel()
+		var out, progress syncBuffer
+		cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", "watch", "rekor-tiles")
+		cmd.Stdout, cmd.Stderr = &out, &progress
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := func(count int) string {
+			t.Helper()
+			for ctx.Err() == nil && (strings.Count(progress.String(), "Watching "+checkout) < count || strings.Count(out.String(), "\n") < count) {
+				time.Sleep(20 * time.Millisecond)
+			}
+			said := strings.Split(strings.TrimSpace(out.String()), "\n")
+			if len(said) != count {
+				t.Fatalf("round %d: it says %q: %s", count, said, &progress)
+			}
+			return said[count-1]
+		}
+		if first := lines(1); !strings.HasSuffix(first, "✓ demo:bundle holds") {
+			t.Error(first)
+		}
+		began := time.Now()
+		save(`slog.Info("starting the watched rekor-server"`)
+		if second := lines(2); !regexp.MustCompile(`  cmd/rekor-server/posix/app/serve.go: build \S+s, restart \S+s, demo \S+s, ✓ demo:bundle holds$`).MatchString(second) {
+			t.Error(second)
+		}
+		t.Logf("the verdict came %s after it was saved: %s", time.Since(began), out.String())
+		if !strings.Contains(log(), "starting the watched rekor-server") {
+			t.Errorf("it is not what runs: %s", log())
+		}
+		save(`slog.Inform("starting rekor-server"`)
+		if third := lines(3); !strings.Contains(third, "✗ build failed") || !strings.Contains(progress.String(), "undefined: slog.Inform") {
+			t.Errorf("%s: %s", third, &progress)
+		}
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("%s: %s", cmd.ProcessState, &progress)
+		}
+		s.only(names...)
+		save(line)
+	})
+	t.Run("debug runs it under Delve", func(t *testing.T) {
+		s := s.in(t)
+		r := s.must("debug", "rekor-tiles")
+		address := s.config.Address(config.Debug)
+		if !strings.Contains(r.stdout, "dlv connect "+address) {
+			t.Errorf("%s", r)
+		}
+		connection, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		if err := connection.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		// Delve's API of version 2 (its Documentation/api).
+		var found struct{ State struct{ Running bool } }
+		if err := jsonrpc.NewClient(connection).Call("RPCServer.State", map[string]bool{"NonBlocking": true}, &found); err != nil || !found.State.Running {
+			t.Errorf("Delve says %+v: %v", found, err)
+		}
+		if got := version(); !strings.Contains(got, "under Delve") {
+			t.Error(got)
+		}
+		s.must("demo:bundle", "rekorTiles:restart")
+		for _, pid := range processes(t, filepath.Join(s.config.State, "checkouts", "debug")) {
+			t.Errorf("process %d is left", pid)
+		}
+		if entries, err := os.ReadDir(filepath.Join(s.home, ".config", "dlv")); err == nil {
+			t.Errorf("Delve has put %v into the user's home", entries)
+		}
+	})
+	t.Run("without the variable the pinned version runs", func(t *testing.T) {
+		s.env = pinned
+		s.in(t).must("rekorTiles:restart", "demo:bundle")
+		if got := version(); strings.Contains(got, checkout) || !strings.Contains(got, " v2.") {
+			t.Error(got)
+		}
+	})
+}
+
+// checkout makes a git checkout of a pinned module.
+func (s *stack) checkout(module string) string {
+	s.t.Helper()
+	listed, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	folder := filepath.Join(s.home, "checkout")
+	script := `cp -r "$1" "$2" && chmod -R u+w "$2" && cd "$2" && git init -q . && git add -A && git -c user.name=a -c user.email=a@example.org commit -qm all`
+	if r := s.run("/", "sh", "-ec", script, "sh", strings.TrimSpace(string(listed)), folder); r.code != 0 {
+		s.t.Fatalf("%s", r)
+	}
+	return folder
+}

@@ -1,0 +1,278 @@
+// Package pins reads and moves the versions that go.mod pins.
+package pins
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+
+	"sigstore-local/magefiles/internal/command"
+)
+
+// Pins are those of the module in the folder Root, asked of go(1) in the environment Environ.
+type Pins struct {
+	Root    string
+	Environ []string
+	// Repositories are the URLs of git repositories, by module, of modules whose release tags are not versions to Go, since
+	// their module paths lack the major version. Such a release is pinned by its commit, with the tag in a comment.
+	Repositories map[string]string
+}
+
+// Pin is a pinned version.
+type Pin struct {
+	Module  string `json:"module"`
+	Pinned  string `json:"pinned"`
+	Release string `json:"release,omitempty"` // the release that a pinned commit is
+	Newest  string `json:"newest"`            // "unknown" if nobody can be asked
+}
+
+// unknown is the newest version of a module that nobody can be asked about.
+const unknown = "unknown"
+
+// List lists the modules that hold what is imported: the tools' and those that go.mod requires directly.
+func (p Pins) List(ctx context.Context) ([]Pin, error) {
+	mod, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	var modules []string
+	for _, required := range mod.Require {
+		tool := slices.ContainsFunc(mod.Tool, func(t *modfile.Tool) bool { return within(t.Path, required.Mod.Path) })
+		if tool || !required.Indirect {
+			modules = append(modules, required.Mod.Path)
+		}
+	}
+	slices.Sort(modules)
+	newest, err := p.newest(ctx, modules)
+	if err != nil {
+		return nil, err
+	}
+	pins := make([]Pin, len(modules))
+	for i, path := range modules {
+		pins[i] = Pin{Module: path, Pinned: p.required(mod, path).Mod.Version, Newest: unknown}
+		if url, ok := p.Repositories[path]; ok {
+			pins[i].Release = release(p.required(mod, path))
+			if tags, err := p.tags(ctx, url); err == nil && len(tags) > 0 {
+				pins[i].Newest = tags[len(tags)-1].name
+			}
+		} else if version, ok := newest[path]; ok {
+			pins[i].Newest = version
+		}
+	}
+	return pins, nil
+}
+
+// Find is the module that name means: its path, or the last part of it that is not a major version.
+func (p Pins) Find(name string) (string, error) {
+	mod, err := p.read()
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, required := range mod.Require {
+		short, _, ok := module.SplitPathVersion(required.Mod.Path)
+		if required.Mod.Path == name {
+			return name, nil
+		}
+		tool := slices.ContainsFunc(mod.Tool, func(t *modfile.Tool) bool { return within(t.Path, required.Mod.Path) })
+		if ok && path.Base(short) == name && (tool || !required.Indirect) {
+			found = append(found, required.Mod.Path)
+		}
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("%q is not one module that go.mod pins; accepted is a module as `go tool mage versions` lists them, or the last part of its path", name)
+	}
+	return found[0], nil
+}
+
+// Move pins another version of a module ("" for the newest), tidies, and calls check. If anything fails, go.mod and
+// go.sum are put back as they were. It says on out what it does.
+func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, check func(context.Context) error) (err error) {
+	files := map[string][]byte{}
+	for _, name := range []string{"go.mod", "go.sum"} {
+		content, err := os.ReadFile(filepath.Join(p.Root, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		files[name] = content
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		for name, content := range files {
+			err = errors.Join(err, renameio.WriteFile(filepath.Join(p.Root, name), content, 0o644))
+		}
+		err = fmt.Errorf("%w\ngo.mod and go.sum are as they were before", err)
+	}()
+	query := version
+	if query == "" {
+		query = "latest"
+	}
+	tag := ""
+	if url, ok := p.Repositories[path]; ok {
+		tags, err := p.tags(ctx, url)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(tags, func(t gitTag) bool { return t.name == version })
+		switch {
+		case version == "" && len(tags) > 0:
+			at = len(tags) - 1
+		case at < 0:
+			return fmt.Errorf("%s has no release %q", url, version)
+		}
+		tag, query = tags[at].name, tags[at].commit
+	}
+	fmt.Fprintf(out, "go get %s@%s\n", path, query)
+	if _, err := p.run(ctx, "get", path+"@"+query); err != nil {
+		return err
+	}
+	if tag != "" {
+		if err := p.comment(path, tag); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(out, "go mod tidy")
+	if _, err := p.run(ctx, "mod", "tidy"); err != nil {
+		// A test of a dependency of a dependency can be of a module that is not to be had.
+		fmt.Fprintf(out, "%v\ngo mod tidy -e, which leaves that out\n", err)
+		if _, err := p.run(ctx, "mod", "tidy", "-e"); err != nil {
+			return err
+		}
+	}
+	return check(ctx)
+}
+
+func (p Pins) run(ctx context.Context, args ...string) (string, error) {
+	return command.Output(ctx, command.New(ctx, p.Root, p.Environ, "go", args...))
+}
+
+// newest are the newest versions of modules, as far as they can be asked for.
+func (p Pins) newest(ctx context.Context, modules []string) (map[string]string, error) {
+	args := []string{"list", "-m", "-e", "-json"}
+	for _, path := range modules {
+		args = append(args, path+"@latest")
+	}
+	out, err := p.run(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	versions := map[string]string{}
+	for decoder := json.NewDecoder(strings.NewReader(out)); ; {
+		var one struct {
+			Path, Version string
+			Error         *struct{ Err string }
+		}
+		err := decoder.Decode(&one)
+		if errors.Is(err, io.EOF) {
+			return versions, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if one.Error == nil {
+			versions[one.Path] = one.Version
+		}
+	}
+}
+
+func (p Pins) read() (*modfile.File, error) {
+	name := filepath.Join(p.Root, "go.mod")
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return modfile.Parse(name, content, nil)
+}
+
+func (p Pins) required(mod *modfile.File, path string) *modfile.Require {
+	i := slices.IndexFunc(mod.Require, func(r *modfile.Require) bool { return r.Mod.Path == path })
+	return mod.Require[i]
+}
+
+// within says whether the package is of the module.
+func within(pkg, module string) bool { return pkg == module || strings.HasPrefix(pkg, module+"/") }
+
+var releaseComment = regexp.MustCompile(`release (v[0-9][\w.+-]*)`)
+
+// release is the release that the comment of a requirement names.
+func release(required *modfile.Require) string {
+	for _, comment := range required.Syntax.Suffix {
+		if found := releaseComment.FindStringSubmatch(comment.Token); found != nil {
+			return found[1]
+		}
+	}
+	return ""
+}
+
+// comment names the release beside the commit that go.mod pins.
+func (p Pins) comment(path, tag string) error {
+	mod, err := p.read()
+	if err != nil {
+		return err
+	}
+	required := p.required(mod, path)
+	text := "// release " + tag
+	if required.Indirect {
+		// The form in which go(1) keeps what stands behind it.
+		text = "// indirect; release " + tag
+	}
+	required.Syntax.Suffix = []modfile.Comment{{Token: text, Suffix: true}}
+	content, err := mod.Format()
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(p.Root, "go.mod"), content, 0o644)
+}
+
+// gitTag is a release in a git repository.
+type gitTag struct{ name, commit string }
+
+// tags are the releases of the repository at url, the newest last.
+func (p Pins) tags(ctx context.Context, url string) ([]gitTag, error) {
+	limited, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(limited, "git", "ls-remote", "--tags", url)
+	cmd.Env = append(slices.Clone(p.Environ), "GIT_TERMINAL_PROMPT=0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("git ls-remote %s: %w: %s", url, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	commits := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		commit, ref, ok := strings.Cut(strings.TrimSpace(line), "\t")
+		if !ok {
+			continue
+		}
+		// An annotated tag stands there twice, the second time with its commit.
+		name, annotated := strings.CutSuffix(strings.TrimPrefix(ref, "refs/tags/"), "^{}")
+		if _, known := commits[name]; semver.IsValid(name) && semver.Prerelease(name) == "" && (annotated || !known) {
+			commits[name] = commit
+		}
+	}
+	var tags []gitTag
+	for name, commit := range commits {
+		tags = append(tags, gitTag{name, commit})
+	}
+	slices.SortFunc(tags, func(a, b gitTag) int { return semver.Compare(a.name, b.name) })
+	return tags, nil
+}

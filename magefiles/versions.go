@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"text/tabwriter"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/pins"
+)
+
+func (s *stack) pins() pins.Pins {
+	return pins.Pins{
+		Root: s.config.Root, Environ: os.Environ(),
+		// Dex's releases are v2 without /v2 in its module path.
+		Repositories: map[string]string{"github.com/dexidp/dex": "https://github.com/dexidp/dex"},
+	}
+}
+
+// Versions shows what is pinned beside what is newest.
+func Versions(
+	ctx context.Context,
+	o *string, // the form of the output: table or json
+) error {
+	form, err := choice("o", o, "table", "json")
+	if err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	all, err := s.pins().List(ctx)
+	if err != nil {
+		return err
+	}
+	if form == "json" {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(all)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "MODULE\tPINNED\tNEWEST")
+	for _, pin := range all {
+		pinned := pin.Pinned
+		if pin.Release != "" {
+			pinned = pin.Release
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", pin.Module, pinned, pin.Newest)
+	}
+	return table.Flush()
+}
+
+// Bump moves the pin of one module, tidies, builds, and runs the end-to-end tests; if any fails, the pin stays.
+func Bump(
+	ctx context.Context,
+	module string, // a module as versions lists it, or the last part of its path, with @ and a version if not the newest
+) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	name, version, _ := strings.Cut(module, "@")
+	path, err := s.pins().Find(name)
+	if err != nil {
+		return err
+	}
+	return s.pins().Move(ctx, path, version, os.Stderr, func(ctx context.Context) error {
+		// In processes of their own, which are compiled with the versions that now are pinned.
+		for _, args := range [][]string{{"tool", "mage", "build"}, {"test", "-count=1", "-timeout=80m", "./magefiles/e2e"}} {
+			fmt.Fprintln(os.Stderr, "go "+strings.Join(args, " "))
+			cmd := exec.CommandContext(ctx, "go", args...)
+			cmd.Dir, cmd.Env = s.config.Root, testEnviron()
+			if args[0] == "test" {
+				cmd.Env = build.Env(cmd.Env, true)
+			}
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			if err := cmd.Run(); err != nil {
+				return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+			}
+		}
+		return nil
+	})
+}

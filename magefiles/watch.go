@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+)
+
+// loop is what is done when a component's checkout changes: what restarts it, if it runs in the background, and the demo
+// that covers it.
+type loop struct{ restart, demo string }
+
+// loops lists them by component.
+func loops() map[string]loop {
+	return map[string]loop{
+		"rekor":       {"rekor:restart", "demo:rekor"},
+		"fulcio":      {"fulcio:restart", "demo:keyless"},
+		"dex":         {"dex:restart", "demo:keyless"},
+		"trillian":    {"trillian:restart", "demo:rekor"},
+		"ct":          {"ct:restart", "demo:keyless"},
+		"cosign":      {"build", "demo:keyless"},
+		"ko":          {"build", "demo:keyed"},
+		"tsa":         {"tsa:restart", "demo:bundle"},
+		"rekor-tiles": {"rekorTiles:restart", "demo:bundle"},
+	}
+}
+
+// Watch builds and restarts a component each time that a file of its checkout is saved, and runs the demo that covers it.
+func Watch(
+	ctx context.Context,
+	component string, // rekor, fulcio, dex, trillian, ct, cosign, ko, tsa or rekor-tiles
+) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	folder, err := checkoutOf(s.config, component)
+	if err != nil {
+		return err
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer watcher.Close()
+	if err := watchFolder(watcher, folder); err != nil {
+		return err
+	}
+	changed := []string{"everything"}
+	for {
+		if len(changed) > 0 {
+			verdict, err := s.round(ctx, component)
+			if ctx.Err() != nil {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s  %s: %s\n", time.Now().Format(time.TimeOnly), strings.Join(changed, ", "), verdict)
+			s.console.Printf("Watching %s, until Ctrl-C.", folder)
+		}
+		if changed, err = nextChange(ctx, watcher, folder); err != nil {
+			break
+		}
+	}
+	if ctx.Err() == nil {
+		return err
+	}
+	s.console.Printf("No longer watching; the stack runs on.")
+	return nil
+}
+
+// checkoutOf is the folder of a component's checkout.
+func checkoutOf(c config.Config, name string) (string, error) {
+	var names []string
+	for _, component := range config.Components() {
+		names = append(names, component.Name)
+		if component.Name != name {
+			continue
+		}
+		folder, ok := c.Checkouts[name]
+		if !ok {
+			return "", fmt.Errorf("%s is not set; accepted is the absolute path of a checkout of %s", component.Variable(), component.Module)
+		}
+		return folder, nil
+	}
+	return "", fmt.Errorf("%q is not a component; accepted are %s", name, strings.Join(names, ", "))
+}
+
+// round builds, restarts and runs the demo, and says in one line what came of it. What fails is shown in full before.
+func (s *stack) round(ctx context.Context, component string) (string, error) {
+	var parts []string
+	todo := loops()[component]
+	for _, step := range []struct{ name, target string }{{"build", "build"}, {"restart", todo.restart}, {"demo", todo.demo}} {
+		if step.target == "build" && step.name != "build" {
+			continue // nothing of it runs in the background
+		}
+		began := time.Now()
+		said, err := s.child(ctx, step.target)
+		took := console.Duration(time.Since(began))
+		if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
+			said = strings.TrimSpace(said)
+			if step.name == "demo" {
+				// What went before is what it says each time.
+				if at := strings.LastIndex(said, "\nError: "); at >= 0 {
+					said = said[at+1:]
+				}
+			}
+			s.console.Printf("%s", said)
+			return strings.Join(append(parts, fmt.Sprintf("✗ %s failed after %s", step.target, took)), ", "), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, step.name+" "+took)
+	}
+	return strings.Join(parts, ", ") + ", ✓ " + todo.demo + " holds", nil
+}
+
+// child runs a target in a process of its own, since mage runs each target once in a process, and returns what it says.
+func (s *stack) child(ctx context.Context, target string) (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, program, target)
+	cmd.Dir = s.config.Root
+	// Ctrl-C on the terminal is for the watch, which passes it on.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// watchFolder watches a folder and those in it, which the system does not do by itself.
+func watchFolder(watcher *fsnotify.Watcher, folder string) error {
+	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone since it was listed
+		}
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		if path != folder && ignored(path) {
+			return filepath.SkipDir
+		}
+		return watcher.Add(path)
+	})
+}
+
+// settle is how long nothing must change until a save is taken for whole: editors and git write several files.
+const settle = 150 * time.Millisecond
+
+// nextChange waits until files have changed and names them.
+func nextChange(ctx context.Context, watcher *fsnotify.Watcher, folder string) ([]string, error) {
+	var changed []string
+	var settled <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case err := <-watcher.Errors:
+			return nil, fmt.Errorf("watch %s: %w", folder, err)
+		case event := <-watcher.Events:
+			if event.Op == fsnotify.Chmod || ignored(event.Name) {
+				continue
+			}
+			if event.Has(fsnotify.Create) {
+				if err := watchFolder(watcher, event.Name); err != nil {
+					return nil, err
+				}
+			}
+			name, err := filepath.Rel(folder, event.Name)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(changed, name) {
+				changed = append(changed, name)
+			}
+			settled = time.After(settle)
+		case <-settled:
+			// An editor's own files are gone by now; so is one that was deleted, if nothing else was changed.
+			if left := slices.DeleteFunc(slices.Clone(changed), func(name string) bool {
+				_, err := os.Stat(filepath.Join(folder, name))
+				return err != nil
+			}); len(left) > 0 {
+				changed = left
+			}
+			const shown = 3
+			if more := len(changed) - shown; more > 0 {
+				changed = append(changed[:shown], fmt.Sprintf("%d more", more))
+			}
+			return changed, nil
+		}
+	}
+}
+
+// ignored says whether a change of the file is none of the program's: git's own files, and what editors write beside
+// the file that is edited.
+func ignored(path string) bool {
+	name := filepath.Base(path)
+	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasPrefix(name, "#") || name == "4913" || name == "node_modules"
+}
