@@ -232,12 +232,21 @@ func installSigstoreJS(t *testing.T) string {
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "sigstore-js"))); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v: %s", err, out)
+	// npm waits minutes for a connection that went silent, and does not try again.
+	for attempt := 1; ; attempt++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+		cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-timeout=20000", "--maxsockets=4")
+		cmd.Dir, cmd.WaitDelay = dir, time.Second
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err == nil {
+			return dir
+		}
+		t.Logf("npm ci, attempt %d: %v: %s", attempt, err, out)
+		if attempt == 4 {
+			t.Fatal("npm does not install sigstore-js")
+		}
 	}
-	return dir
 }
 
 // client is a client of Sigstore. Its methods take the names of files.
