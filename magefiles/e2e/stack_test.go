@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,8 +38,11 @@ type stack struct {
 }
 
 // offsets gives each stack of this run ports that no other has, far from the default ones: no two default ports are a
-// small multiple of seven apart. They end before the ports that Linux gives to outgoing connections.
+// small multiple of seven apart. They end before the ports that Linux gives to outgoing connections, and begin where
+// another run on this machine hardly does.
 var offsets atomic.Int32
+
+func init() { offsets.Store(rand.Int32N(1500)) }
 
 // newStack prepares a stack that ends with the test. Each of settings is NAME=value for its environment.
 func newStack(t *testing.T, settings ...string) *stack {
