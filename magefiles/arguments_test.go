@@ -50,6 +50,11 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"bump nobody":      {Bump(ctx, "nobody"), "is not one module that go.mod pins"},
 		"bump empty":       {Bump(ctx, ""), "is not one module that go.mod pins"},
 		"bump version":     {Bump(ctx, "@v1.0.0"), "is not one module that go.mod pins"},
+		"bench yaml":       {Bench(ctx, text("yaml"), nil, nil, nil), "table, json"},
+		"bench nothing":    {Bench(ctx, nil, text(""), nil, nil), "start, stop"},
+		"bench speed":      {Bench(ctx, nil, text("start,speed"), nil, nil), `"speed"`},
+		"bench -runs=0":    {Bench(ctx, nil, nil, number(0), nil), "from 1"},
+		"bench -entries=1": {Bench(ctx, nil, nil, nil, number(1)), "from 1000"},
 		"reset":            {Reset(ctx, nil), "reset -yes"},
 	} {
 		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {

@@ -69,13 +69,13 @@ func Start(ctx context.Context) error {
 		}
 	}
 	if len(starts) == len(components()) {
-		// All at once, rather than one after another.
-		starts = append([]any{requireAll}, starts...)
-	}
-	for _, group := range [][]any{starts[:1], starts[1:]} {
-		if err := needs(ctx, group...); err != nil {
+		// What is missing is installed at once, rather than one after another.
+		if err := needs(ctx, requireAll); err != nil {
 			return err
 		}
+	}
+	if err := needs(ctx, starts...); err != nil {
+		return err
 	}
 	s.console.Printf("Sigstore runs. Next: `go tool mage demo:keyless`, `go tool mage status`, `go tool mage stop`.")
 	return nil

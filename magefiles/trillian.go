@@ -43,7 +43,7 @@ func startMariaDB(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := checkMariaDB(ctx, server); err != nil {
+	if err := knownMariaDB(ctx, s.config, server); err != nil {
 		return err
 	}
 	if err := database.Install(ctx, s.config, server, installer); err != nil {

@@ -111,6 +111,15 @@ const (
 	InstallNever Installing = "never"
 )
 
+// Tuning says whose performance settings the logs and their database run with. Durability is the same with all.
+type Tuning string
+
+// The values of SIGLOCAL_TUNING.
+const (
+	TunedLocal    Tuning = "local"    // a signature is in the log within milliseconds
+	TunedUpstream Tuning = "upstream" // the programs' own defaults
+)
+
 // Config says where a stack keeps its things and how it is reached. Every path is absolute.
 type Config struct {
 	Root     string // the checkout
@@ -124,6 +133,7 @@ type Config struct {
 	PKCS11Token   string   // the label of the token that holds the CA's key
 	Email         string   // the identity that signs
 	Users         []string // other identities that Dex vouches for
+	Tuning        Tuning
 	PresetSecrets map[Secret]string
 	Checkouts     map[string]string // folders of the components that are built from a checkout, by component
 
@@ -177,6 +187,13 @@ func Variables() []Variable {
 		{Name: "SIGLOCAL_PKCS11_TOKEN", Accepts: "a token label of 1 to 32 letters, digits, dots, dashes or underscores", set: func(c *Config, v string) error {
 			c.PKCS11Token = v
 			if !tokenLabel.MatchString(v) {
+				return errNotAccepted
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_TUNING", Accepts: `"local" or "upstream"`, set: func(c *Config, v string) error {
+			c.Tuning = Tuning(v)
+			if c.Tuning != TunedLocal && c.Tuning != TunedUpstream {
 				return errNotAccepted
 			}
 			return nil
@@ -247,6 +264,7 @@ func Load(root string, environ []string) (Config, error) {
 		Install:       InstallAuto,
 		PKCS11Token:   "sigstore-local",
 		Email:         "user@example.org",
+		Tuning:        TunedLocal,
 		PresetSecrets: map[Secret]string{},
 		Checkouts:     map[string]string{},
 		ports:         map[Port]int{},

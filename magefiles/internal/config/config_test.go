@@ -56,6 +56,7 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		environ []string
 		want    []string
 	}{
+		{[]string{"SIGLOCAL_TUNING=fast"}, []string{"SIGLOCAL_TUNING", `"fast"`, `"local" or "upstream"`}},
 		{[]string{"SIGLOCAL_PORT_REKOR=http"}, []string{"SIGLOCAL_PORT_REKOR", `"http"`, "1 to 65535"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=0"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=65536"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -35,4 +37,28 @@ func Memory(pid int) int64 {
 		return 0
 	}
 	return resident * int64(os.Getpagesize())
+}
+
+// ProcessorTime is the time that a process has spent on processors, or 0 if it is not known.
+func ProcessorTime(pid int) time.Duration {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name may hold spaces and parentheses. utime and stime are the 14th and 15th fields, in hundredths of a second
+	// wherever Go runs (proc(5)).
+	text := string(content)
+	fields := strings.Fields(text[strings.LastIndex(text, ")")+1:])
+	if len(fields) < 13 {
+		return 0
+	}
+	sum := time.Duration(0)
+	for _, field := range fields[11:13] {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		sum += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	return sum
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -41,6 +42,10 @@ func Configure(c config.Config, name string, values Values) error {
 	text, err := templates.Render(name, view{c, values})
 	if err != nil {
 		return err
+	}
+	// What is there already need not be brought to the disk once more, which takes as long as a daemon's start.
+	if there, err := os.ReadFile(c.ConfigFile(name)); err == nil && bytes.Equal(there, text) {
+		return os.Chmod(c.ConfigFile(name), 0o600)
 	}
 	return renameio.WriteFile(c.ConfigFile(name), text, 0o600)
 }

@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestAFigureIsAMedianWithItsSpreadAndSaysWhetherItsAimIsReached(t *testing.T) {
+	slow, fast := Series{"s", []float64{3, 1, 2}}, Series{"s", []float64{1, 1.5}}
+	for _, test := range []struct {
+		figure Figure
+		want   string
+	}{
+		{Figure{Name: "x", Measured: slow}, "x|2.00 s (1.00–3.00)||||"},
+		{Figure{Name: "x", Measured: slow, Aim: &Aim{Limit: 2}}, "x|2.00 s (1.00–3.00)||||at most 2 s: ✓"},
+		{Figure{Name: "x", Measured: slow, Aim: &Aim{Limit: 1.9}}, "x|2.00 s (1.00–3.00)||||at most 1.9 s: missed"},
+		{Figure{Name: "x", Measured: slow, Against: "y", Compared: &fast, Aim: &Aim{Limit: 1.3}}, "x|2.00 s (1.00–3.00)|y|1.25 s (1.00–1.50)|1.60|at most 1.3 times: missed"},
+		{Figure{Name: "x", Measured: slow, Against: "y", Compared: &fast, Aim: &Aim{Limit: 1.6, AtLeast: true}}, "x|2.00 s (1.00–3.00)|y|1.25 s (1.00–1.50)|1.60|at least 1.6 times: ✓"},
+	} {
+		var out strings.Builder
+		if err := Write(&out, []Figure{test.figure}); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(out.String(), "\n")
+		var cells []string
+		for cell := range strings.SplitSeq(strings.Trim(lines[2], "|"), "|") {
+			cells = append(cells, strings.TrimSpace(cell))
+		}
+		if got := strings.Join(cells, "|"); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+		if len(lines[0]) == 0 || len([]rune(lines[0])) != len([]rune(lines[2])) {
+			t.Errorf("the columns do not line up:\n%s", out.String())
+		}
+	}
+}
+
+func TestDriveMakesSoManyRequestsFromSoManyCallersAndEndsWithTheFirstError(t *testing.T) {
+	var made, atOnce, most atomic.Int64
+	load, err := Drive(t.Context(), 4, 20, func(context.Context) error {
+		most.Store(max(most.Load(), atOnce.Add(1)))
+		time.Sleep(2 * time.Millisecond)
+		atOnce.Add(-1)
+		made.Add(1)
+		return nil
+	})
+	if err != nil || made.Load() != 20 || len(load.Latencies) != 20 || most.Load() < 2 || most.Load() > 4 {
+		t.Errorf("%d requests, %d at once, %v", made.Load(), most.Load(), err)
+	}
+	if load.Percentile(50) < 2*time.Millisecond || load.Percentile(99) < load.Percentile(50) || load.Rate() > 2000 {
+		t.Errorf("median %s, 99th percentile %s, %.0f a second", load.Percentile(50), load.Percentile(99), load.Rate())
+	}
+	broken := errors.New("broken")
+	load, err = Drive(t.Context(), 2, 1000, func(context.Context) error { return broken })
+	if !errors.Is(err, broken) || len(load.Latencies) != 0 {
+		t.Errorf("%d latencies, %v", len(load.Latencies), err)
+	}
+}

@@ -1,0 +1,52 @@
+package runner
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// What the targets are compiled from must be noticed when it changes, or a contributor's change would not be run; and
+// nothing else, or each call would compile.
+func TestSourcesAreWhatTheTargetsAreCompiledFrom(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum", "magefiles/a.go", "magefiles/internal/b/b.go", "templates/c.tmpl"} {
+		write(name, "one")
+	}
+	stamp := func() string {
+		t.Helper()
+		stamp, err := sources(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stamp
+	}
+	before := stamp()
+	for _, name := range []string{"magefiles/a_test.go", "magefiles/mage_output_file.go", "magefiles/e2e/testdata/package.json", "README.md", "state/x.go"} {
+		write(name, "one")
+		if stamp() != before {
+			t.Errorf("%s is not compiled and is taken for a source", name)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum", "magefiles/a.go", "magefiles/internal/b/b.go", "templates/c.tmpl", "magefiles/new.go"} {
+		write(name, "two")
+		if stamp() == before {
+			t.Errorf("a change of %s is not noticed", name)
+		}
+		before = stamp()
+	}
+	t.Setenv("GOFLAGS", "-tags=x")
+	if stamp() == before {
+		t.Error("a change of GOFLAGS is not noticed")
+	}
+}
