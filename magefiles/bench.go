@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -530,6 +532,7 @@ func (b *benchmark) build(ctx context.Context) error {
 			upstream = append(upstream, name)
 		}
 	}
+	graph := ""
 	wall, processor := map[string]*bench.Series{}, map[string]*bench.Series{}
 	for _, way := range []struct {
 		name string
@@ -541,7 +544,8 @@ func (b *benchmark) build(ctx context.Context) error {
 			return builder.Run(ctx)
 		}},
 		{"go build", func(dir string, environ []string) error {
-			args := append([]string{"build", "-ldflags=-s -w", "-o", filepath.Join(dir, "bin") + "/"}, programs()...)
+			graph = filepath.Join(b.dir, "actions.json")
+			args := append([]string{"build", "-debug-actiongraph=" + graph, "-ldflags=-s -w", "-o", filepath.Join(dir, "bin") + "/"}, programs()...)
 			_, err := command.Combined(ctx, command.New(ctx, b.stack.config.Root, append(build.Env(environ, true), "CC="+compiler), "go", args...))
 			return err
 		}},
@@ -584,6 +588,41 @@ func (b *benchmark) build(ctx context.Context) error {
 	b.add(name+"elapsed", *wall["build"], "the same", wall["go build"], atMost(1.05))
 	b.add(name+"processor time", *processor["build"], "`go install` of each upstream program", processor["go install"], atMost(1))
 	b.add(name+"elapsed", *wall["build"], "the same", wall["go install"], atMost(1))
+	return b.costs(graph)
+}
+
+// costs adds what the processor time of a build went into: the ten costliest of linking, the standard library, cgo and the
+// modules, from what `go build -debug-actiongraph` has written.
+func (b *benchmark) costs(graph string) error {
+	text, err := os.ReadFile(graph)
+	if err != nil {
+		return err
+	}
+	var actions []struct {
+		Mode, Package   string
+		CmdUser, CmdSys time.Duration
+	}
+	if err := json.Unmarshal(text, &actions); err != nil {
+		return fmt.Errorf("%s: %w", graph, err)
+	}
+	spent, sum := map[string]time.Duration{}, time.Duration(0)
+	for _, action := range actions {
+		parts := strings.Split(action.Package, "/")
+		name := strings.Join(parts[:min(3, len(parts))], "/")
+		switch {
+		case action.Mode == "link":
+			name = "linking"
+		case !strings.Contains(parts[0], "."):
+			name = "Go's standard library and this project"
+		}
+		spent[name] += action.CmdUser + action.CmdSys
+		sum += action.CmdUser + action.CmdSys
+	}
+	names := slices.SortedFunc(maps.Keys(spent), func(a, b string) int { return cmp.Compare(spent[b], spent[a]) })
+	for _, name := range names[:min(10, len(names))] {
+		share := bench.Series{Unit: "%", Values: []float64{100 * spent[name].Seconds() / sum.Seconds()}}
+		b.add("of that: "+name, share, "", nil, nil)
+	}
 	return nil
 }
 
@@ -643,6 +682,9 @@ func (b *benchmark) demo(ctx context.Context) error {
 
 // clients is the environment of the stack's clients.
 func (r *rig) clients(ctx context.Context) ([]string, error) {
+	if _, err := service.Secret(r.config, config.CosignPassword); err != nil {
+		return nil, err
+	}
 	folders, err := client.GoFolders(ctx, r.config.Root)
 	if err != nil {
 		return nil, err

@@ -123,9 +123,9 @@ func sources(root string) (string, error) {
 	}
 	for _, folder := range []string{"magefiles", "templates"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, entry fs.DirEntry, err error) error {
-			// Mage's main function comes and goes.
+			// Mage's main function comes and goes. Of the templates every file is compiled in.
 			is := filepath.Ext(path) == ".go" && !strings.HasSuffix(path, "_test.go") && entry.Name() != "mage_output_file.go"
-			if err != nil || !is && filepath.Ext(path) != ".tmpl" {
+			if err != nil || entry.IsDir() || !is && folder != "templates" {
 				return err
 			}
 			return add(path)

@@ -20,7 +20,7 @@ func TestSourcesAreWhatTheTargetsAreCompiledFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"go.mod", "go.sum", "magefiles/a.go", "magefiles/internal/b/b.go", "templates/c.tmpl"} {
+	for _, name := range []string{"go.mod", "go.sum", "magefiles/a.go", "magefiles/internal/b/b.go", "templates/c.tmpl", "templates/d/d.html"} {
 		write(name, "one")
 	}
 	stamp := func() string {
@@ -38,7 +38,7 @@ func TestSourcesAreWhatTheTargetsAreCompiledFrom(t *testing.T) {
 			t.Errorf("%s is not compiled and is taken for a source", name)
 		}
 	}
-	for _, name := range []string{"go.mod", "go.sum", "magefiles/a.go", "magefiles/internal/b/b.go", "templates/c.tmpl", "magefiles/new.go"} {
+	for _, name := range []string{"go.mod", "go.sum", "magefiles/a.go", "magefiles/internal/b/b.go", "templates/c.tmpl", "templates/d/d.html", "magefiles/new.go"} {
 		write(name, "two")
 		if stamp() == before {
 			t.Errorf("a change of %s is not noticed", name)
