@@ -26,6 +26,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/fulcioclient"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/service"
@@ -138,13 +139,6 @@ type benchmark struct {
 	tuned, plain  *rig
 }
 
-// rig is a throwaway stack.
-type rig struct {
-	config  config.Config
-	environ []string
-	engine  *service.Engine
-}
-
 // tutorialServices are those of the three levels, in an order in which each finds what it needs.
 var tutorialServices = []string{"registry", "mariadb", "log-server", "log-signer", "rekor", "ct", "dex", "fulcio"}
 
@@ -157,7 +151,11 @@ func (b *benchmark) prepare(ctx context.Context) error {
 		rig    **rig
 		tuning config.Tuning
 	}{{&b.tuned, config.TunedLocal}, {&b.plain, config.TunedUpstream}} {
-		if *one.rig, err = b.newRig(string(one.tuning), one.tuning, tutorialServices); err == nil {
+		var others []*rig
+		if b.tuned != nil {
+			others = append(others, b.tuned)
+		}
+		if *one.rig, err = b.stack.throwaway(filepath.Join(b.dir, string(one.tuning)), one.tuning, tutorialServices, others...); err == nil {
 			_, err = (*one.rig).mage(ctx, "start", "stop")
 		}
 		if err != nil {
@@ -168,41 +166,6 @@ func (b *benchmark) prepare(ctx context.Context) error {
 	return nil
 }
 
-// newRig describes a stack of so many services, on ports that are free.
-func (b *benchmark) newRig(name string, tuning config.Tuning, services []string) (*rig, error) {
-	for offset := 12000; offset < 24000; offset += 7 {
-		settings := []string{
-			"SIGLOCAL_STATE=" + filepath.Join(b.dir, name), "SIGLOCAL_PORT_OFFSET=" + strconv.Itoa(offset),
-			"SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never", "SIGLOCAL_SERVICES=" + strings.Join(services, ","),
-		}
-		for _, v := range config.Variables() {
-			if value, ok := os.LookupEnv(v.Name); ok && (v.Name == "SIGLOCAL_MARIADBD" || v.Name == "SIGLOCAL_PKCS11_MODULE") {
-				settings = append(settings, v.Name+"="+value)
-			}
-		}
-		c, err := config.Load(b.stack.config.Root, settings)
-		if err != nil {
-			return nil, err
-		}
-		taken := b.tuned != nil && b.tuned.config.Port(config.Rekor) == c.Port(config.Rekor)
-		for _, port := range config.PortNames() {
-			taken = taken || service.PortFree(c, port) != nil
-		}
-		if taken {
-			continue
-		}
-		quiet, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, err
-		}
-		return &rig{
-			config: c, environ: append(testEnviron(), settings...),
-			engine: &service.Engine{Config: c, Console: console.New(quiet, os.Getenv), StartTimeout: startTimeout},
-		}, nil
-	}
-	return nil, fmt.Errorf("no offset leaves all ports free for a throwaway stack")
-}
-
 // remove ends the throwaway stacks and deletes their folders.
 func (b *benchmark) remove(ctx context.Context) {
 	for _, r := range []*rig{b.tuned, b.plain} {
@@ -211,18 +174,6 @@ func (b *benchmark) remove(ctx context.Context) {
 		}
 	}
 	_ = os.RemoveAll(b.dir)
-}
-
-// mage runs targets of the stack as a user does, and returns how long that took.
-func (r *rig) mage(ctx context.Context, targets ...string) (time.Duration, error) {
-	took, _, err := r.run(ctx, targets...)
-	return took, err
-}
-
-func (r *rig) run(ctx context.Context, targets ...string) (time.Duration, string, error) {
-	began := time.Now()
-	said, err := command.Combined(ctx, command.New(ctx, r.config.Root, r.environ, "go", append([]string{"tool", "mage"}, targets...)...))
-	return time.Since(began), said, err
 }
 
 func (b *benchmark) add(name string, measured bench.Series, against string, compared *bench.Series, aim *bench.Aim) {
@@ -807,7 +758,7 @@ func (r *rig) parts(ctx context.Context, part func(name string, took time.Durati
 			return err
 		}},
 		{"the certificate of Fulcio, with its entry in the CT log", func() error {
-			return bench.Certify(ctx, r.config.URL(config.Fulcio), token, r.config.Email)
+			return fulcioclient.Certify(ctx, r.config.URL(config.Fulcio), token, r.config.Email)
 		}},
 		{"the entry in Rekor", func() error {
 			_, err := uploader.Upload(ctx)
@@ -871,7 +822,7 @@ func (r *rig) fill(ctx context.Context, callers, count int) (bench.Load, error) 
 
 // growth measures how the whole stack does with ever more entries in the log, and what it takes of the machine.
 func (b *benchmark) growth(ctx context.Context) error {
-	r, err := b.newRig("grown", config.TunedLocal, config.ServiceNames())
+	r, err := b.stack.throwaway(filepath.Join(b.dir, "grown"), config.TunedLocal, config.ServiceNames(), b.tuned, b.plain)
 	if err != nil {
 		return err
 	}

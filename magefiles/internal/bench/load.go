@@ -187,29 +187,3 @@ func (u *Uploader) ask(ctx context.Context, method, address string, want int, bo
 	}
 	return json.Unmarshal(said, answer)
 }
-
-// Certify asks the Fulcio at url for a certificate for a fresh key, as a client does that has a token of email's
-// (https://github.com/sigstore/fulcio/blob/main/fulcio.proto, CreateSigningCertificate).
-func Certify(ctx context.Context, url, token, email string) error {
-	uploader, err := NewUploader(url)
-	if err != nil {
-		return err
-	}
-	digest := sha256.Sum256([]byte(email))
-	possession, err := ecdsa.SignASN1(rand.Reader, uploader.key, digest[:])
-	if err != nil {
-		return err
-	}
-	type object = map[string]any
-	body, err := json.Marshal(object{
-		"credentials": object{"oidcIdentityToken": token},
-		"publicKeyRequest": object{
-			"publicKey":         object{"algorithm": "ECDSA", "content": string(uploader.public)},
-			"proofOfPossession": possession,
-		},
-	})
-	if err != nil {
-		return err
-	}
-	return uploader.ask(ctx, http.MethodPost, url+"/api/v2/signingCert", http.StatusOK, body, &object{})
-}
