@@ -50,9 +50,9 @@ func (Demo) Attest(ctx context.Context) error {
 	d.step("Verify who signed it, and that it says what the policy "+accepts+" asks for: this builder, and sources of sigstore.",
 		verify(c.Email, accepts, d.imageRef)...)
 	d.refused("A policy that asks for another builder refuses it.", wrongPolicy, verify(c.Email, rejects, d.imageRef)...)
-	d.refused("Another identity is refused.", wrongIdentity, verify("mallory@example.org", accepts, d.imageRef)...)
+	d.refused("Another identity is refused.", wrongIdentity, verify(mallory, accepts, d.imageRef)...)
 	d.refused("An image about which nobody made a statement is refused.", noAttestation, verify(c.Email, accepts, c.Image("base"))...)
-	return d.done("The image carries a statement of where it comes from, and only what the policy asks for passes.")
+	return d.done("The image carries a statement of where it comes from, and only what the policy asks for passes.", "")
 }
 
 // builder is who the provenance says has built the image.

@@ -32,18 +32,26 @@ func (Demo) Keyed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return keyed(d)
+}
+
+func keyed(d *demo) error {
 	d.image()
+	d.look("The image has a name by its digest, the hash of what is in it: whatever is signed below is about that and no other.")
 	d.keyPair("cosign")
 	d.step("Sign the image's digest with the private key. The signature goes into the registry, beside the image.",
 		"cosign", "sign", "--key", d.key("cosign.key"), "--tlog-upload=false", d.imageRef)
+	d.look("Nothing of the image was changed: its signature is an image of its own in the registry, under a tag that is made from the digest.")
 	d.step("Verify it with the public key. There is no log yet, so nobody could notice a signature made with a stolen key.",
 		"cosign", "verify", "--key", d.key("cosign.pub"), "--insecure-ignore-tlog=true", d.imageRef)
+	d.look("What was signed is small: which digest, and under which name. Who signed it, and when, it does not say.")
 	d.refused("An image that nobody signed is refused.", noSignature,
 		"cosign", "verify", "--key", d.key("cosign.pub"), "--insecure-ignore-tlog=true", d.config.Image("base"))
 	d.keyPair("other")
 	d.refused("Another key did not sign this image, so verifying with it is refused.", wrongKey,
 		"cosign", "verify", "--key", d.key("other.pub"), "--insecure-ignore-tlog=true", d.imageRef)
-	return d.done("A key signed the image, and only that key verifies it. Next: `go tool mage demo:rekor`.")
+	d.look("All depends on the key: that it is kept, that everybody has the right public half, that its theft is noticed.")
+	return d.done("A key signed the image, and only that key verifies it.", "demo:rekor")
 }
 
 // Rekor signs with a key and makes it public in the transparency log.
@@ -58,6 +66,10 @@ func (Demo) Rekor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return logged(d)
+}
+
+func logged(d *demo) error {
 	artifact := d.write("artifact.txt", "An artifact to sign.\n")
 	server := "--rekor_server=" + d.config.URL(config.Rekor)
 	d.keyPair("cosign")
@@ -66,56 +78,76 @@ func (Demo) Rekor(ctx context.Context) error {
 	entry := []string{server, "--store_tree_state=false", "--artifact", artifact, "--signature", artifact + ".sig", "--public-key", d.key("cosign.pub")}
 	said := d.step("Upload the file's digest, its signature and the public key to the log: from now on everybody can see it.",
 		append([]string{"rekor-cli", "upload"}, entry...)...)
-	index := d.find(`/api/v1/log/entries/([0-9a-f]+)`, said)
+	uuid := d.find(`/api/v1/log/entries/([0-9a-f]+)`, said)
+	d.look("The log took only what verifies: it checked the signature before it made the entry. The file itself it never saw.")
 	d.step("Show the entry as the log has it.",
-		"rekor-cli", "get", server, "--store_tree_state=false", "--uuid", index)
+		"rekor-cli", "get", server, "--store_tree_state=false", "--uuid", uuid)
+	d.look("IntegratedTime is the log's word on when, Body what it keeps: a digest, a signature and who made it.")
+	if d.lesson != nil {
+		d.drawing(d.find(`index (\d+)`, said))
+	}
 	d.step("Verify that the entry is in the log: its inclusion proof leads to the root of the tree that the log has signed.",
 		append([]string{"rekor-cli", "verify"}, entry...)...)
+	d.look("A few hashes are enough, however many entries there are: each step up doubles how many the hash stands for.")
 	d.image()
 	d.step("Sign the image, this time with an entry in the log.",
 		"cosign", "sign", "--key", d.key("cosign.key"), "--tlog-upload=true", d.imageRef)
 	d.step("Verify the signature with the public key, and its entry with the log's.",
 		"cosign", "verify", "--key", d.key("cosign.pub"), d.imageRef)
+	d.look("One more check is in the list: the log's promise that it has the entry, which came with the signature. No server was asked.")
 	d.refused("An image that nobody signed is refused.", noSignature,
 		"cosign", "verify", "--key", d.key("cosign.pub"), d.config.Image("base"))
 	d.keyPair("other")
 	d.refused("Another key did not sign this image, so verifying with it is refused.", wrongKey,
 		"cosign", "verify", "--key", d.key("other.pub"), d.imageRef)
-	return d.done("A key signed the image, and the log shows when. Next: `go tool mage demo:keyless`.")
+	d.look("Whoever steals the key must now leave a trace, which its owner finds by watching the log: `go tool mage rekor:monitor`.")
+	return d.done("A key signed the image, and the log shows when.", "demo:keyless")
 }
 
 // Keyless signs with an identity instead of a key, and verifies who signed.
 func (Demo) Keyless(ctx context.Context) error {
-	if err := needs(ctx, requireAll); err != nil {
-		return err
-	}
-	if err := needs(ctx, Registry.Start, Rekor.Start, Fulcio.Start); err != nil {
-		return err
-	}
-	d, err := newDemo(ctx, client.Keys)
+	d, err := startKeyless(ctx)
 	if err != nil {
 		return err
 	}
+	return keyless(d)
+}
+
+// startKeyless begins a demo for which all services of the tutorial run.
+func startKeyless(ctx context.Context) (*demo, error) {
+	if err := needs(ctx, requireAll); err != nil {
+		return nil, err
+	}
+	if err := needs(ctx, Registry.Start, Rekor.Start, Fulcio.Start); err != nil {
+		return nil, err
+	}
+	return newDemo(ctx, client.Keys)
+}
+
+func keyless(d *demo) error {
 	c := d.config
 	d.image()
-	d.secret("COSIGN_IDENTITY_TOKEN", d.mage("dex:token"), func() (string, error) { return idToken(ctx, c, c.Email) })
+	d.secret("COSIGN_IDENTITY_TOKEN", d.mage("dex:token"), func() (string, error) { return idToken(d.ctx, c, c.Email) })
 	d.step("Sign in at Dex as "+c.Email+". Fulcio gives a certificate for that identity and a key that is then thrown away, "+
 		"once the certificate is in the CT log, whose promise (SCT) it carries; the signature goes into Rekor.",
 		"cosign", "sign", d.imageRef)
+	d.look("The key lived for as long as this command took. What is left is the certificate, which says who, and the log's entry, which says when.")
 	issuer := "--certificate-oidc-issuer=" + c.Issuer()
 	identity := "--certificate-identity=" + c.Email
 	d.step("Verify who signed: the certificate's identity and issuer, its chain to Fulcio's root, its SCT, and the entry in the log.",
 		"cosign", "verify", identity, issuer, d.imageRef)
+	d.look("No key is named: an identity and who vouches for it are. The certificate ran out minutes after it was made; the log shows that it was valid then.")
 	d.refused("An image that nobody signed is refused.", noSignature,
 		"cosign", "verify", identity, issuer, c.Image("base"))
 	d.refused("Somebody else did not sign it: another identity is refused.", wrongIdentity,
-		"cosign", "verify", "--certificate-identity=mallory@example.org", issuer, d.imageRef)
+		"cosign", "verify", "--certificate-identity="+mallory, issuer, d.imageRef)
 	d.refused("Who vouches matters as much as for whom: another issuer is refused.", wrongIdentity,
 		"cosign", "verify", identity, "--certificate-oidc-issuer=https://accounts.example.org", d.imageRef)
+	d.look("Without the issuer, anybody who runs an issuer could vouch for any address.")
 	d.keyPair("other")
 	d.refused("A key that did not sign it is refused.", wrongKey,
 		"cosign", "verify", "--key", d.key("other.pub"), d.imageRef)
-	return d.done("No key was kept: " + c.Email + " signed the image, and everybody can check who and when.")
+	return d.done("No key was kept: "+c.Email+" signed the image, and everybody can check who and when.", "demo:tamper")
 }
 
 // Bundle signs a file into a Sigstore bundle, by Rekor v2 and a timestamp, and verifies it offline.
@@ -146,8 +178,8 @@ func (Demo) Bundle(ctx context.Context) error {
 	d.step("Verify it with the trusted root alone, which names the CA, the logs and the timestamp authority with their keys. No service is asked.",
 		verify(c.Email, c.Trust("trusted_root.json"), artifact)...)
 	d.refused("Another file is refused.", wrongFile, verify(c.Email, c.Trust("trusted_root.json"), changed)...)
-	d.refused("Another identity is refused.", wrongIdentity, verify("mallory@example.org", c.Trust("trusted_root.json"), artifact)...)
-	return d.done("The bundle " + bundle + " is all that anybody needs beside the trusted root. Next: `go tool mage demo:attest`.")
+	d.refused("Another identity is refused.", wrongIdentity, verify(mallory, c.Trust("trusted_root.json"), artifact)...)
+	return d.done("The bundle "+bundle+" is all that anybody needs beside the trusted root.", "demo:attest")
 }
 
 // requireDatabase and requireAll install at once what is missing for all that a demo starts.
@@ -172,11 +204,15 @@ type demo struct {
 	ctx      context.Context
 	config   config.Config
 	env      []string
+	trust    client.Trust
 	secretIn string // a variable of the next command alone, NAME=value
 	prefix   string // how a person would set it
 	steps    int
 	imageRef string
+	lesson   *lesson // nil but in the tour
 	err      error
+
+	introduced bool // how to make the commands work in a shell was said
 }
 
 // newDemo begins once all that the demo needs runs, and lets other processes change the stack again.
@@ -195,9 +231,7 @@ func newDemo(ctx context.Context, trust client.Trust) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{ctx: ctx, config: s.config, env: env}
-	fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+map[client.Trust]string{client.Root: " -trust=root"}[trust]))
-	return d, nil
+	return &demo{ctx: ctx, config: s.config, env: env, trust: trust}, nil
 }
 
 // mage is the command that runs a target of this stack from any folder.
@@ -215,8 +249,15 @@ func (d *demo) key(name string) string { return d.config.Key(name) }
 
 // say prints what the next command is for, and the command.
 func (d *demo) say(why, command string) {
-	d.steps++
-	fmt.Printf("\n%d. %s\n\n    $ %s%s\n", d.steps, why, d.prefix, command)
+	if !d.introduced {
+		d.introduced = true
+		option := map[client.Trust]string{client.Root: " -trust=root"}[d.trust]
+		fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+option))
+	}
+	d.next()
+	if d.err == nil {
+		fmt.Printf("\n%d. %s\n\n    $ %s%s\n", d.steps, why, d.prefix, command)
+	}
 }
 
 // hostedTerms is what cosign says before it signs, which is true of the public Sigstore and not of this one.
@@ -231,13 +272,18 @@ func show(output string) {
 			fmt.Printf("    … %d more lines\n", len(all)-lines)
 			return
 		}
-		if runes := []rune(line); len(runes) > columns {
-			line = string(runes[:columns]) + "…"
-		}
 		if strings.TrimSpace(line) != "" {
-			fmt.Printf("    %s\n", line)
+			fmt.Printf("    %s\n", cut(line, columns))
 		}
 	}
+}
+
+// cut is a line with at most so many characters.
+func cut(line string, most int) string {
+	if runes := []rune(line); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return line
 }
 
 // run runs a program of the stack.
@@ -373,10 +419,13 @@ func (d *demo) secret(variable, shown string, value func() (string, error)) {
 	d.prefix = fmt.Sprintf("%s=\"$(%s)\" ", variable, shown)
 }
 
-// done says what was shown, or returns what went wrong.
-func (d *demo) done(what string) error {
+// done ends the demo with what it has shown, and names the next one, if there is one.
+func (d *demo) done(what, next string) error {
 	if d.err != nil {
 		return d.err
+	}
+	if next != "" && d.lesson == nil {
+		what += " Next: `go tool mage " + next + "`."
 	}
 	_, err := fmt.Printf("\n%s\n", what)
 	return err

@@ -34,19 +34,30 @@ func (Fulcio) CA(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	content, err := os.ReadFile(s.config.Key("ca-root.pem"))
-	if err != nil {
-		return err
-	}
-	block, _ := pem.Decode(content)
-	root, err := x509.ParseCertificate(block.Bytes)
+	root, err := caCertificate(s.config)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("Subject:     %s\nValid:       %s to %s\nKey:         %s\nSHA-256:     %X\nFile:        %s\n\n%s",
 		root.Subject, root.NotBefore.Format(time.DateOnly), root.NotAfter.Format(time.DateOnly), root.PublicKeyAlgorithm,
-		sha256.Sum256(root.Raw), s.config.Key("ca-root.pem"), content)
+		sha256.Sum256(root.Raw), s.config.Key("ca-root.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
 	return nil
+}
+
+// caCertificate is the certificate of the stack's CA, nil if it has not been made.
+func caCertificate(c config.Config) (*x509.Certificate, error) {
+	content, err := os.ReadFile(c.Key("ca-root.pem"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no certificate as PEM", c.Key("ca-root.pem"))
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // caRoot makes the root certificate on the token, unless it is there, and writes it to a file.

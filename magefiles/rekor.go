@@ -27,6 +27,10 @@ func (Rekor) Start(ctx context.Context) error {
 	if err := os.MkdirAll(s.config.Data("rekor-attestations"), 0o700); err != nil {
 		return err
 	}
+	// If demo:tamper was killed.
+	if err := database.PutBack(ctx, s.config); err != nil {
+		return err
+	}
 	tree, err := database.Tree(ctx, s.config, "rekor")
 	if err != nil {
 		return err

@@ -195,6 +195,9 @@ func (s *stack) release() error {
 	defer s.holding.Unlock()
 	held := s.held
 	s.held = nil
+	if held == nil {
+		return nil
+	}
 	return held.Close()
 }
 

@@ -18,6 +18,11 @@ const ClientID = "sigstore"
 // Token asks issuer for an ID token of the account email by a resource owner password credentials grant (RFC 6749,
 // section 4.3). An error holds what the issuer answered.
 func Token(ctx context.Context, issuer, email, password string) (string, error) {
+	return TokenFor(ctx, ClientID, issuer, email, password)
+}
+
+// TokenFor is Token for another client than Sigstore's.
+func TokenFor(ctx context.Context, clientID, issuer, email, password string) (string, error) {
 	form := url.Values{"grant_type": {"password"}, "scope": {"openid email"}, "username": {email}, "password": {password}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, issuer+"/token", strings.NewReader(form.Encode()))
 	if err != nil {
@@ -25,7 +30,7 @@ func Token(ctx context.Context, issuer, email, password string) (string, error) 
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	// A public client has no secret.
-	request.SetBasicAuth(ClientID, "")
+	request.SetBasicAuth(clientID, "")
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {

@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/rekorlog"
+)
+
+func TestEveryAttackIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	tmp := filepath.Join(s.home, "t")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.env = append(s.env, "TMPDIR="+tmp)
+	began := time.Now()
+	r := s.must("demo:tamper")
+	t.Logf("the attacks took %s", time.Since(began))
+	attacks := regexp.MustCompile(`(?m)^(\d+)\. .+\n   (.+) notices: .+$`).FindAllStringSubmatch(r.stdout, -1)
+	who := map[string]int{}
+	for i, attack := range attacks {
+		if attack[1] != fmt.Sprint(i+1) {
+			t.Errorf("attack %d is number %s", i+1, attack[1])
+		}
+		who[attack[2]]++
+	}
+	if len(attacks) != 14 || who["cosign"] != 9 || who["Fulcio"] != 3 || who["rekor:monitor"] != 1 || len(who) != 4 {
+		t.Errorf("%d attacks, noticed by %v: %s", len(attacks), who, r)
+	}
+	t.Run("nothing of it is left", func(t *testing.T) {
+		s := s.in(t)
+		if left := processes(t, tmp); len(left) > 0 {
+			t.Errorf("left are processes %v", left)
+		}
+		if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+			t.Errorf("left are %v, %v", left, err)
+		}
+		s.only(tutorial...)
+		if watched := s.mage("rekor:monitor"); watched.code != 0 || !strings.Contains(watched.stderr, "The first look at the log") {
+			t.Errorf("the log is not as it was: %s", watched)
+		}
+	})
+	t.Run("who claims an identity by another CA is told from who has it", func(t *testing.T) {
+		listed := s.in(t).must("rekor:monitor", "-identity="+s.config.Email).stdout
+		claimed := strings.Count(listed, "a CA that is not this stack's")
+		if lines := strings.Count(listed, "\n"); claimed != 1 || lines < 4 || strings.Count(listed, s.config.Email) != lines {
+			t.Errorf("%d of %d lines are claims:\n%s", claimed, lines, listed)
+		}
+	})
+	t.Run("an entry that stays rewritten is shown as such, and put back by the next start", func(t *testing.T) {
+		s := s.in(t)
+		log, err := rekorlog.Open(s.config.URL(config.Rekor), s.config.Key("rekor.pub"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := log.Entry(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// As one that was killed leaves it.
+		if err := database.Rewrite(t.Context(), s.config, 0, other.Body); err != nil {
+			t.Fatal(err)
+		}
+		if entry, err := log.Entry(t.Context(), 0); err != nil || !bytes.Equal(entry.Body, other.Body) {
+			t.Errorf("it is not rewritten: %v", err)
+		}
+		s.must("rekor:start")
+		shown := s.must("rekor:show", "0").stdout
+		if !strings.Contains(shown, s.config.Email+", as "+s.config.Issuer()+" says") || !strings.Contains(shown, "✓ the log's key has signed this root") {
+			t.Error(shown)
+		}
+	})
+}
+
+func TestTheMonitorNoticesALogWithTwoHistories(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	data := s.config.Data("mariadb")
+	s.must("rekor:start")
+	add := func(name string) {
+		s.t.Helper()
+		artifact := s.file(name, name)
+		s.mustSign(artifact)
+	}
+	add("one")
+	s.must("stop")
+	if err := os.CopyFS(data+".older", os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	s.must("rekor:start")
+	add("two")
+	first := s.must("rekor:monitor")
+	if strings.Count(first.stdout, "\n") != 2 || !strings.Contains(first.stderr, "it has 2 entries, 0 to 1") {
+		t.Errorf("%s", first)
+	}
+	add("three")
+	if grown := s.must("rekor:monitor"); strings.Count(grown.stdout, "\n") != 1 || !strings.Contains(grown.stderr, "only grown since the last look, from 2 to 3") {
+		t.Errorf("%s", grown)
+	}
+	if same := s.must("rekor:monitor"); same.stdout != "" || !strings.Contains(same.stderr, "Nothing is new") {
+		t.Errorf("%s", same)
+	}
+	t.Run("it goes on until Ctrl-C when it is to watch", func(t *testing.T) {
+		s := s.in(t)
+		var out, progress syncBuffer
+		cmd := s.command(t.Context(), s.config.Root, "go", "tool", "mage", "rekor:monitor", "-watch")
+		cmd.Stdout, cmd.Stderr = &out, &progress
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		add("four")
+		for end := time.Now().Add(time.Minute); !strings.HasPrefix(out.String(), "3\t") && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond)
+		}
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		if err := cmd.Wait(); err != nil || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%v: %s%s", err, &out, &progress)
+		}
+	})
+	s.must("stop")
+	for _, err := range []error{os.RemoveAll(data), os.Rename(data+".older", data)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.must("rekor:start")
+	for _, shrunk := range []bool{true, false} {
+		r := s.mage("rekor:monitor")
+		evidence := regexp.MustCompile(`are in (\S+\.txt)`).FindStringSubmatch(r.stderr)
+		if r.code != 6 || !strings.Contains(r.stderr, "two histories") || evidence == nil {
+			t.Fatalf("%s", r)
+		}
+		if both := s.read(evidence[1]); strings.Count(both, "\n— ") != 2 {
+			t.Errorf("%s does not hold both checkpoints: %s", evidence[1], both)
+		}
+		if shrunk {
+			for i := range 4 {
+				add(fmt.Sprint("another ", i))
+			}
+		}
+	}
+}
+
+// mustSign signs a file with the stack's key pair, with an entry in Rekor.
+func (s *stack) mustSign(artifact string) {
+	s.t.Helper()
+	if _, err := os.Stat(s.config.Key("cosign.key")); err != nil {
+		s.program("cosign", "generate-key-pair", "--output-key-prefix", strings.TrimSuffix(s.config.Key("cosign.key"), ".key"))
+	}
+	s.program("cosign", "sign-blob", "--key", s.config.Key("cosign.key"), "--output-signature", artifact+".sig", artifact)
+}
+
+func TestTheTourIsALesson(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	t.Run("at a terminal it waits for Enter", func(t *testing.T) {
+		s := s.in(t)
+		if _, err := exec.LookPath("tmux"); err != nil {
+			t.Skip("there is no tmux here")
+		}
+		s.must("demo:keyed")
+		tmux := func(args ...string) string {
+			t.Helper()
+			return s.run("/", "tmux", append([]string{"-f", "/dev/null", "-S", filepath.Join(s.home, "tmux")}, args...)...).stdout
+		}
+		defer tmux("kill-server")
+		tmux("new-session", "-d", "-s", "tour", "-x", "200", "-y", "200", "-c", s.config.Root, "go", "tool", "mage", "demo:tour")
+		waits := func(steps int) string {
+			t.Helper()
+			for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if screen := tmux("capture-pane", "-p", "-t", "tour"); strings.Count(screen, "Enter goes on.") == steps {
+					return screen
+				}
+			}
+			t.Fatalf("it does not wait %d times: %s", steps, tmux("capture-pane", "-p", "-t", "tour"))
+			return ""
+		}
+		if screen := waits(1); strings.Contains(screen, "\n1. Build") {
+			t.Errorf("it does not wait before the first step: %s", screen)
+		}
+		time.Sleep(300 * time.Millisecond)
+		tmux("send-keys", "-t", "tour", "Enter")
+		if screen := waits(2); !strings.Contains(screen, "\n1. Build") || !strings.Contains(screen, "Look: ") || strings.Contains(screen, "\n2. ") {
+			t.Errorf("after Enter: %s", screen)
+		}
+		tmux("send-keys", "-t", "tour", "C-c")
+		for end := time.Now().Add(time.Minute); s.run("/", "tmux", "-S", filepath.Join(s.home, "tmux"), "list-sessions").code == 0; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("it does not end on Ctrl-C")
+			}
+		}
+	})
+	t.Run("without one it runs through", func(t *testing.T) {
+		r := s.in(t).must("demo:tour")
+		for _, want := range []string{"1. Signing with a key", "2. Signing with a key and a log", "3. Signing with an identity", "4. What it protects from", "this entry", "14 attacks, and each was noticed."} {
+			if !strings.Contains(r.stdout, want) {
+				t.Errorf("it does not say %q", want)
+			}
+		}
+		commands, looks := strings.Count(r.stdout, "\n    $ "), strings.Count(r.stdout, "\n   Look: ")
+		if commands < 35 || looks < 25 || strings.Contains(r.stdout+r.stderr, "Enter goes on") || strings.Contains(r.stdout, "Next: `") {
+			t.Errorf("%d commands, %d looks: %s", commands, looks, r)
+		}
+		if failed := slices.ContainsFunc(strings.Split(r.stdout, "\n"), func(line string) bool { return strings.Contains(line, "✗") }); failed {
+			t.Errorf("%s", r)
+		}
+	})
+}

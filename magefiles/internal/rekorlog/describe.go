@@ -1,0 +1,122 @@
+package rekorlog
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Signer is who has signed what an entry is about: an identity, if a certificate says so, or else a key.
+type Signer struct {
+	Identity string    // an email address or URI; empty for a key
+	Issuer   string    // who vouches for the identity
+	From, To time.Time // when the certificate is valid
+	Key      string    // SHA-256 of the public key, as hex
+
+	certificate *x509.Certificate
+}
+
+// CertifiedBy says whether the identity is on the word of a CA, by the certificate with which that signs. Rekor takes the
+// certificates of any CA.
+func (s Signer) CertifiedBy(ca *x509.Certificate) bool {
+	return s.certificate != nil && s.certificate.CheckSignatureFrom(ca) == nil
+}
+
+// String says who that is.
+func (s Signer) String() string {
+	if s.Identity == "" {
+		return "the key sha256:" + s.Key
+	}
+	return s.Identity + ", as " + s.Issuer + " says"
+}
+
+// Description is what an entry says, of whatever kind it is.
+type Description struct {
+	Kind, Version string
+	Digests       []string // of the artifact, such as sha256:0123…
+	Signers       []Signer
+}
+
+// Describe reads an entry's body. Kinds differ in where they keep hashes, keys and certificates, not in what these look
+// like (https://github.com/sigstore/rekor/tree/main/pkg/types).
+func Describe(body []byte) (Description, error) {
+	var entry struct {
+		Kind       string
+		APIVersion string
+		Spec       any
+	}
+	if err := json.Unmarshal(body, &entry); err != nil {
+		return Description{}, fmt.Errorf("the entry's body: %w", err)
+	}
+	d := Description{Kind: entry.Kind, Version: entry.APIVersion}
+	d.look(entry.Spec)
+	return d, nil
+}
+
+func (d *Description) look(value any) {
+	switch value := value.(type) {
+	case []any:
+		for _, one := range value {
+			d.look(one)
+		}
+	case map[string]any:
+		algorithm, ok := value["algorithm"].(string)
+		digest, hashed := value["value"].(string)
+		if text := algorithm + ":" + digest; ok && hashed && !slices.Contains(d.Digests, text) {
+			d.Digests = append(d.Digests, text)
+		}
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			d.look(value[key])
+		}
+	case string:
+		content, err := base64.StdEncoding.DecodeString(value)
+		if err != nil {
+			return
+		}
+		if block, _ := pem.Decode(content); block != nil {
+			signer, ok := signerOf(block)
+			same := func(other Signer) bool { return other.String() == signer.String() }
+			if ok && !slices.ContainsFunc(d.Signers, same) {
+				d.Signers = append(d.Signers, signer)
+			}
+		}
+	}
+}
+
+func signerOf(block *pem.Block) (Signer, bool) {
+	if block.Type == "PUBLIC KEY" {
+		return Signer{Key: fmt.Sprintf("%x", sha256.Sum256(block.Bytes))}, true
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return Signer{}, false
+	}
+	signer := Signer{
+		From: certificate.NotBefore, To: certificate.NotAfter, certificate: certificate,
+		Key: fmt.Sprintf("%x", sha256.Sum256(certificate.RawSubjectPublicKeyInfo)),
+	}
+	if len(certificate.EmailAddresses) > 0 {
+		signer.Identity = certificate.EmailAddresses[0]
+	} else if len(certificate.URIs) > 0 {
+		signer.Identity = certificate.URIs[0].String()
+	}
+	for _, extension := range certificate.Extensions {
+		if extension.Id.Equal(IssuerExtension) {
+			if _, err := asn1.Unmarshal(extension.Value, &signer.Issuer); err != nil {
+				return Signer{}, false
+			}
+		}
+	}
+	return signer, true
+}
+
+// IssuerExtension is where Fulcio keeps the issuer, as a UTF8String
+// (https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md).
+var IssuerExtension = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 8}

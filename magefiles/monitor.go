@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/rekorlog"
+)
+
+// exitInconsistent is the exit code of rekor:monitor and rekor:show for a log that has not kept its promise.
+const exitInconsistent = 6
+
+// Monitor verifies that the log only grows, since it was last looked at, and lists what is new. Its exit code is 6 if the
+// log has shown two histories, or an entry that its tree was not made of.
+func (Rekor) Monitor(
+	ctx context.Context,
+	identity *string, // list what this email address or URI has signed, since the log's beginning
+	watch *bool, // go on, once a second, until Ctrl-C
+) error {
+	if err := needs(ctx, Rekor.Start); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	if err := s.release(); err != nil {
+		return err
+	}
+	m, err := newMonitor(s.config)
+	if err != nil {
+		return err
+	}
+	ca, err := caCertificate(s.config)
+	if err != nil {
+		return err
+	}
+	for all := identity != nil; ; all = false {
+		older, newer, err := m.look(ctx, all, func(entry rekorlog.Entry) error { return list(entry, ca, identity) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return unkept(err)
+		}
+		switch {
+		case older.Text == "":
+			s.console.Printf("The first look at the log: it has %s. What it shows from now on has to agree with this.", entries(newer.Size))
+		case newer.Size > older.Size:
+			s.console.Printf("The log has only grown since the last look, from %d to %d entries.", older.Size, newer.Size)
+		case watch == nil || !*watch:
+			s.console.Printf("Nothing is new since the last look: the log has %s.", entries(newer.Size))
+		}
+		if watch == nil || !*watch {
+			return nil
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// unkept gives what a log has not kept of its promise the exit code for that.
+func unkept(err error) error {
+	if errors.Is(err, rekorlog.ErrNotInTree) || errors.Is(err, rekorlog.ErrInconsistent) {
+		return mg.Fatal(exitInconsistent, err.Error())
+	}
+	return err
+}
+
+// list prints an entry in a line, if it is of who is asked for.
+func list(entry rekorlog.Entry, ca *x509.Certificate, identity *string) error {
+	what, err := rekorlog.Describe(entry.Body)
+	if err != nil {
+		return err
+	}
+	var signers []string
+	wanted := identity == nil
+	for _, signer := range what.Signers {
+		signers = append(signers, whoSigned(signer, ca))
+		wanted = wanted || signer.Identity == *identity
+	}
+	if wanted {
+		_, err = fmt.Printf("%d\t%s\t%s\t%s\t%s\n", entry.Index, entry.Integrated.Format(time.RFC3339), what.Kind,
+			strings.Join(what.Digests, " "), strings.Join(signers, "; "))
+	}
+	return err
+}
+
+// monitor watches a log, and keeps what it saw last.
+type monitor struct {
+	log    rekorlog.Log
+	folder string
+}
+
+func newMonitor(c config.Config) (*monitor, error) {
+	log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
+	if err != nil {
+		return nil, err
+	}
+	return &monitor{log, c.Data("monitor")}, os.MkdirAll(c.Data("monitor"), 0o700)
+}
+
+// look compares the log's newest checkpoint with the one that was kept (zero if there is none), hands each new entry, or
+// all of them, to each once its proof holds, and keeps the newest. A checkpoint with which the log disagrees is never
+// given up: both are put into a file beside it, and the error wraps rekorlog.ErrInconsistent.
+func (m *monitor) look(ctx context.Context, all bool, each func(rekorlog.Entry) error) (older, newer rekorlog.Checkpoint, err error) {
+	kept := filepath.Join(m.folder, "checkpoint")
+	text, err := os.ReadFile(kept)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return older, newer, err
+	}
+	if err == nil {
+		if older, err = m.log.Parse(string(text)); err != nil {
+			return older, newer, fmt.Errorf("%s: %w: it was kept of another log, or damaged; without it the next look is a first one", kept, err)
+		}
+	}
+	if newer, err = m.log.Checkpoint(ctx); err != nil {
+		return older, newer, err
+	}
+	if err := m.agree(ctx, older, newer); err != nil {
+		return older, newer, err
+	}
+	first := older.Size
+	if all {
+		first = 0
+	}
+	// Each entry comes with a checkpoint of its own, which has to be of the same tree.
+	shown := newer
+	err = m.log.Entries(ctx, first, newer.Size, func(entry rekorlog.Entry) error {
+		checkpoint, err := m.log.Check(entry)
+		if err != nil {
+			return err
+		}
+		if checkpoint.Text != shown.Text {
+			smaller, larger := shown, checkpoint
+			if smaller.Size > larger.Size {
+				smaller, larger = larger, smaller
+			}
+			if err := m.agree(ctx, smaller, larger); err != nil {
+				return err
+			}
+			shown = larger
+		}
+		return each(entry)
+	})
+	if err != nil {
+		return older, newer, err
+	}
+	return older, newer, renameio.WriteFile(kept, []byte(newer.Text), 0o600)
+}
+
+// agree finds out whether two checkpoints are of one history, and keeps both in a file as evidence if they are not.
+func (m *monitor) agree(ctx context.Context, older, newer rekorlog.Checkpoint) error {
+	err := m.log.Consistent(ctx, older, newer)
+	if !errors.Is(err, rekorlog.ErrInconsistent) {
+		return err
+	}
+	evidence := filepath.Join(m.folder, "evidence-"+time.Now().UTC().Format("20060102T150405.000")+".txt")
+	if err := renameio.WriteFile(evidence, []byte(older.Text+"\n"+newer.Text), 0o600); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w. Its key has signed both checkpoints, which are in %s", err, evidence)
+}
