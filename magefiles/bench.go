@@ -29,6 +29,7 @@ import (
 	"sigstore-local/magefiles/internal/fulcioclient"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/rekorlog"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -426,8 +427,16 @@ func (b *benchmark) stop(ctx context.Context) error {
 				return err
 			}
 			acknowledged += len(uuids)
+			log, err := rekorlog.Open(r.config.URL(config.Rekor), r.config.Key("rekor.pub"))
+			if err != nil {
+				return err
+			}
 			for _, uuid := range uuids {
-				if err := uploader.Check(ctx, uuid); err != nil {
+				entry, err := log.EntryByUUID(ctx, uuid)
+				if err == nil {
+					_, err = log.Check(entry)
+				}
+				if err != nil {
 					lost++
 				}
 			}

@@ -2,7 +2,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,18 +9,15 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/transparency-dev/merkle/proof"
-	"github.com/transparency-dev/merkle/rfc6962"
+	"sigstore-local/magefiles/internal/jsonapi"
 )
 
 // Load is what came of many requests.
@@ -110,80 +106,16 @@ func (u *Uploader) Upload(ctx context.Context) (string, error) {
 		return "", err
 	}
 	type object = map[string]any
-	body, err := json.Marshal(object{"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": object{
+	entry := object{"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": object{
 		"data":      object{"hash": object{"algorithm": "sha256", "value": hex.EncodeToString(digest[:])}},
 		"signature": object{"content": signature, "publicKey": object{"content": u.public}},
-	}})
-	if err != nil {
+	}}
+	var made map[string]any
+	if err := jsonapi.Ask(ctx, u.client, http.MethodPost, u.url, entry, &made); err != nil {
 		return "", err
 	}
-	entries := map[string]entry{}
-	if err := u.ask(ctx, http.MethodPost, u.url, http.StatusCreated, body, &entries); err != nil {
-		return "", err
-	}
-	for uuid := range entries {
+	for uuid := range made {
 		return uuid, nil
 	}
 	return "", fmt.Errorf("POST %s: the answer names no entry", u.url)
-}
-
-// entry is what Rekor tells of one (https://github.com/sigstore/rekor/blob/main/openapi.yaml, LogEntry).
-type entry struct {
-	Body         []byte
-	Verification struct {
-		InclusionProof struct {
-			LogIndex, TreeSize uint64
-			RootHash           string
-			Hashes             []string
-		}
-	}
-}
-
-// Check finds out whether the log has an entry, and its inclusion proof leads to the root that the log shows.
-func (u *Uploader) Check(ctx context.Context, uuid string) error {
-	address := u.url + "/" + uuid
-	entries := map[string]entry{}
-	if err := u.ask(ctx, http.MethodGet, address, http.StatusOK, nil, &entries); err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		shown := entry.Verification.InclusionProof
-		var path [][]byte
-		for _, text := range append(shown.Hashes, shown.RootHash) {
-			hash, err := hex.DecodeString(text)
-			if err != nil {
-				return fmt.Errorf("GET %s: %w", address, err)
-			}
-			path = append(path, hash)
-		}
-		last := len(path) - 1
-		leaf := rfc6962.DefaultHasher.HashLeaf(entry.Body)
-		err := proof.VerifyInclusion(rfc6962.DefaultHasher, shown.LogIndex, shown.TreeSize, leaf, path[:last], path[last])
-		if err != nil {
-			return fmt.Errorf("GET %s: %w", address, err)
-		}
-		return nil
-	}
-	return fmt.Errorf("GET %s: the answer holds no entry", address)
-}
-
-func (u *Uploader) ask(ctx context.Context, method, address string, want int, body []byte, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := u.client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	said, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != want {
-		return fmt.Errorf("%s %s: %s: %s", method, address, response.Status, said)
-	}
-	return json.Unmarshal(said, answer)
 }

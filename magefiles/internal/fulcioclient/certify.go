@@ -2,18 +2,16 @@
 package fulcioclient
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
-	"fmt"
-	"io"
 	"net/http"
+
+	"sigstore-local/magefiles/internal/jsonapi"
 )
 
 // Certify asks the Fulcio at url for a certificate for a fresh key, with an ID token of email's
@@ -34,29 +32,11 @@ func Certify(ctx context.Context, url, token, email string) error {
 		return err
 	}
 	type object = map[string]any
-	body, err := json.Marshal(object{
+	return jsonapi.Ask(ctx, http.DefaultClient, http.MethodPost, url+"/api/v2/signingCert", object{
 		"credentials": object{"oidcIdentityToken": token},
 		"publicKeyRequest": object{
 			"publicKey":         object{"algorithm": "ECDSA", "content": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))},
 			"proofOfPossession": possession,
 		},
-	})
-	if err != nil {
-		return err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/v2/signingCert", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	said, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("ask Fulcio for a certificate: %s: %s", response.Status, said)
-	}
-	return err
+	}, nil)
 }

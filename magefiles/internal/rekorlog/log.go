@@ -11,11 +11,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -25,6 +23,8 @@ import (
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
+
+	"sigstore-local/magefiles/internal/jsonapi"
 )
 
 // Log is a log that is known by its public key.
@@ -162,14 +162,23 @@ type Proof struct {
 
 // Entry asks the log for the entry of an index, from 0.
 func (l Log) Entry(ctx context.Context, index uint64) (Entry, error) {
+	return l.get(ctx, fmt.Sprintf("/api/v1/log/entries?logIndex=%d", index))
+}
+
+// EntryByUUID asks the log for the entry of a UUID.
+func (l Log) EntryByUUID(ctx context.Context, uuid string) (Entry, error) {
+	return l.get(ctx, "/api/v1/log/entries/"+uuid)
+}
+
+func (l Log) get(ctx context.Context, path string) (Entry, error) {
 	var answer map[string]wireEntry
-	if err := l.ask(ctx, http.MethodGet, fmt.Sprintf("/api/v1/log/entries?logIndex=%d", index), nil, &answer); err != nil {
+	if err := l.ask(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return Entry{}, err
 	}
 	for uuid, wire := range answer {
 		return wire.entry(uuid)
 	}
-	return Entry{}, fmt.Errorf("the log's answer has no entry with index %d", index)
+	return Entry{}, fmt.Errorf("GET %s%s: the answer holds no entry", l.url, path)
 }
 
 // Entries asks the log for the entries from first up to, and without, end, and hands them to each in order.
@@ -295,44 +304,7 @@ func (e Entry) Path() []Step {
 	return steps
 }
 
-// Error is an answer of the log that is not what was asked for.
-type Error struct {
-	Request, Status, Message string
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %s", e.Request, e.Status, e.Message) }
-
-// ask sends a request, with body as JSON unless it is nil, and reads a JSON answer.
+// ask asks the log's API.
 func (l Log) ask(ctx context.Context, method, path string, body, answer any) error {
-	var sent io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(text)
-	}
-	request, err := http.NewRequestWithContext(ctx, method, l.url+path, sent)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Accept", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		var said struct{ Message string }
-		if json.Unmarshal(text, &said) != nil || said.Message == "" {
-			said.Message = string(text)
-		}
-		return &Error{method + " " + l.url + path, response.Status, strings.TrimSpace(said.Message)}
-	}
-	return json.Unmarshal(text, answer)
+	return jsonapi.Ask(ctx, http.DefaultClient, method, l.url+path, body, answer)
 }
