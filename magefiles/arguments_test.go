@@ -26,6 +26,8 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"env empty":        {Env(ctx, text(""), nil, nil), "sh, fish, json, github"},
 		"env SH":           {Env(ctx, text("SH"), nil, nil), "sh, fish, json, github"},
 		"env v3":           {Env(ctx, nil, nil, text("v3")), "keys, root"},
+		"explain png":      {Explain(ctx, text("png")), "text, svg, mermaid"},
+		"explain empty":    {Explain(ctx, text("")), "text, svg, mermaid"},
 		"logs nobody":      {Logs(ctx, "nobody", nil, nil), "accepted are all, registry"},
 		"logs empty":       {Logs(ctx, "", nil, nil), "accepted are all, registry"},
 		"logs path":        {Logs(ctx, "../secrets/hsm-pin", nil, nil), "accepted are all, registry"},

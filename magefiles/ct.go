@@ -78,7 +78,14 @@ func (CT) Stop(ctx context.Context) error {
 
 func ct(c config.Config) service.Service {
 	return service.Service{
-		Name:    "ct",
+		Name:  "ct",
+		About: "the certificate transparency log",
+		Uses: []service.Use{
+			{Of: "log-server", To: "add certificates"},
+			{Of: "keys/ca-root.pem", To: "take only what chains to it"},
+			{Of: "keys/ctfe.pem", Signs: "certificate timestamps (SCTs), tree heads", Public: "keys/ctfe.pub"},
+			{Of: "secrets/ct-key-password", To: "decrypt that key"},
+		},
 		Program: c.Program("ct_server"),
 		Args: []string{
 			"--log_config=" + c.ConfigFile("ct.cfg"),

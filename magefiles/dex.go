@@ -91,7 +91,12 @@ func idToken(ctx context.Context, c config.Config, email string) (string, error)
 
 func dex(c config.Config) service.Service {
 	return service.Service{
-		Name:      "dex",
+		Name:  "dex",
+		About: "Dex, the OpenID Connect issuer",
+		Uses: []service.Use{
+			{Of: "mariadb/dex", To: "keep accounts and keys", Signs: "ID tokens"},
+			{Of: "secrets/database-password", To: "log in there"},
+		},
 		Program:   c.Program("dex"),
 		Args:      []string{"serve", c.ConfigFile("dex.yaml")},
 		Templates: []string{"dex.yaml"},

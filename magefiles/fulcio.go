@@ -134,7 +134,16 @@ func (Fulcio) Stop(ctx context.Context) error { return stop(ctx, fulcio) }
 
 func fulcio(c config.Config) service.Service {
 	return service.Service{
-		Name:    "fulcio",
+		Name:  "fulcio",
+		About: "Fulcio, the CA",
+		Uses: []service.Use{
+			{Of: "dex", To: "check the ID token"},
+			{Of: "ct", To: "log the certificate"},
+			{Of: service.Token, Signs: "certificates", Public: "keys/ca-root.pem"},
+			{Of: "secrets/hsm-pin", To: "open the token"},
+			{Of: "data/hsm", To: "find SoftHSM's tokens"},
+			{Of: "keys/ctfe.pub", To: "check SCTs"},
+		},
 		Program: c.Program("fulcio"),
 		Args: []string{
 			"serve",

@@ -28,7 +28,11 @@ func (Registry) Stop(ctx context.Context) error { return stop(ctx, registry) }
 
 func registry(c config.Config) service.Service {
 	return service.Service{
-		Name:    "registry",
+		Name:  "registry",
+		About: "an OCI registry, with images and signatures",
+		Uses: []service.Use{
+			{Of: "data/registry", To: "keep images and signatures"},
+		},
 		Program: c.Program("registry"),
 		Module:  "github.com/google/go-containerregistry",
 		Args:    []string{"-address", c.Address(config.Registry), "-dir", c.Data("registry")},

@@ -55,7 +55,15 @@ func (Rekor) Stop(ctx context.Context) error { return stop(ctx, rekor) }
 
 func rekor(c config.Config) service.Service {
 	return service.Service{
-		Name:      "rekor",
+		Name:  "rekor",
+		About: "Rekor, the signature transparency log",
+		Uses: []service.Use{
+			{Of: "log-server", To: "add entries, get proofs"},
+			{Of: "mariadb/rekor", To: "keep the search index"},
+			{Of: "secrets/database-password", To: "log in there"},
+			{Of: "keys/rekor.pem", Signs: "entry timestamps (SETs), checkpoints", Public: "keys/rekor.pub"},
+			{Of: "data/rekor-attestations", To: "keep attestations"},
+		},
 		Program:   c.Program("rekor-server"),
 		Args:      []string{"serve", "--config=" + c.ConfigFile("rekor.yaml")},
 		Templates: []string{"rekor.yaml"},

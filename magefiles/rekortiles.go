@@ -42,7 +42,12 @@ func (RekorTiles) Stop(ctx context.Context) error { return stop(ctx, rekorTiles)
 
 func rekorTiles(c config.Config) service.Service {
 	return service.Service{
-		Name:    "rekor-tiles",
+		Name:  "rekor-tiles",
+		About: "Rekor v2, the signature log as tiles in files",
+		Uses: []service.Use{
+			{Of: "keys/rekor-tiles.pem", Signs: "checkpoints", Public: "keys/rekor-tiles.pub"},
+			{Of: "data/rekor-tiles", To: "keep the tiles"},
+		},
 		Program: c.Program("posix"),
 		Args: []string{
 			"serve",

@@ -97,7 +97,11 @@ func mariaDB(c config.Config) service.Service {
 		server = "mariadbd"
 	}
 	return service.Service{
-		Name:      "mariadb",
+		Name:  "mariadb",
+		About: "a MariaDB of the stack's own",
+		Uses: []service.Use{
+			{Of: "data/mariadb", To: "keep its tables"},
+		},
 		Program:   server,
 		Args:      append([]string{"--defaults-file=" + c.ConfigFile("mariadb.cnf")}, database.RootArgs()...),
 		Templates: []string{"mariadb.cnf"},
@@ -110,7 +114,12 @@ func mariaDB(c config.Config) service.Service {
 
 func logServer(c config.Config) service.Service {
 	return service.Service{
-		Name:             "log-server",
+		Name:  "log-server",
+		About: "Trillian's log server",
+		Uses: []service.Use{
+			{Of: "mariadb/trillian", To: "queue entries, read trees"},
+			{Of: "secrets/database-password", To: "log in there"},
+		},
 		Program:          c.Program("trillian_log_server"),
 		Args:             []string{"--config=" + c.ConfigFile("trillian_log_server.flags")},
 		Templates:        []string{"trillian_log_server.flags"},
@@ -123,7 +132,12 @@ func logServer(c config.Config) service.Service {
 
 func logSigner(c config.Config) service.Service {
 	return service.Service{
-		Name:             "log-signer",
+		Name:  "log-signer",
+		About: "Trillian's log signer",
+		Uses: []service.Use{
+			{Of: "mariadb/trillian", To: "add entries to the trees"},
+			{Of: "secrets/database-password", To: "log in there"},
+		},
 		Program:          c.Program("trillian_log_signer"),
 		Args:             []string{"--config=" + c.ConfigFile("trillian_log_signer.flags")},
 		Templates:        []string{"trillian_log_signer.flags"},

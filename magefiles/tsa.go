@@ -40,7 +40,12 @@ func (TSA) Stop(ctx context.Context) error { return stop(ctx, tsa) }
 
 func tsa(c config.Config) service.Service {
 	return service.Service{
-		Name:    "tsa",
+		Name:  "tsa",
+		About: "the timestamp authority (RFC 3161)",
+		Uses: []service.Use{
+			{Of: "keys/tsa/key.pem", Signs: "timestamps", Public: "keys/tsa/chain.pem"},
+			{Of: "keys/tsa/chain.pem", To: "show its certificates"},
+		},
 		Program: c.Program("timestamp-server"),
 		Module:  "github.com/sigstore/timestamp-authority/v2",
 		Args: []string{

@@ -74,7 +74,17 @@ func (s *stack) tuf(ctx context.Context, action string) (string, error) {
 
 func tuf(c config.Config) service.Service {
 	return service.Service{
-		Name:    "tuf",
+		Name:  "tuf",
+		About: "a TUF repository with what clients trust",
+		Uses: []service.Use{
+			{Of: "keys/tuf", Signs: "root, targets, snapshot and timestamp", Public: "trust/root.json"},
+			{Of: "data/tuf", To: "keep the repository"},
+			{Of: "trust", To: "write the same as files"},
+		},
+		Publishes: []string{
+			"dex", "fulcio", "ct", "rekor", "rekor-tiles", "tsa",
+			"keys/ca-root.pem", "keys/ctfe.pub", "keys/rekor.pub", "keys/rekor-tiles.pub", "keys/tsa/chain.pem",
+		},
 		Program: c.Program("tuf"),
 		Module:  "github.com/theupdateframework/go-tuf/v2",
 		Args:    []string{"serve", c.ConfigFile("tuf.json")},

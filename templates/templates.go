@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"text/template"
 )
 
@@ -31,6 +32,10 @@ func Render(name string, data any) ([]byte, error) {
 }
 
 func quote(s string) (string, error) {
-	out, err := json.Marshal(s)
-	return string(out), err
+	var out strings.Builder
+	encoder := json.NewEncoder(&out)
+	// A path with an ampersand in it can then be found in the file.
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(s)
+	return strings.TrimSuffix(out.String(), "\n"), err
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -91,6 +92,7 @@ func TestThreeLevels(t *testing.T) {
 	t.Run("no secret is in an argument or a log", func(t *testing.T) { s.in(t).checkSecrets() })
 	t.Run("every listener is on loopback", func(t *testing.T) { s.in(t).checkListeners() })
 	t.Run("nothing is put into the user's home", func(t *testing.T) { s.in(t).checkHome() })
+	t.Run("explain draws every service and key, and no secret", func(t *testing.T) { s.in(t).checkExplain() })
 	keys := s.publicKeys()
 	t.Run("what was signed verifies after stop and start", func(t *testing.T) {
 		s := s.in(t)
@@ -278,6 +280,54 @@ func (s *stack) checkSecrets() {
 			if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, secret) {
 				s.t.Errorf("%s shows %s", path, file)
 			}
+		}
+	}
+}
+
+func (s *stack) checkExplain() {
+	text := s.must("explain").stdout
+	for _, name := range names {
+		if !regexp.MustCompile(`(?m)^  ` + name + ` +ready `).MatchString(text) {
+			s.t.Errorf("%s is not ready in %s", name, text)
+		}
+	}
+	// Of the TUF repository's keys the folder is named.
+	found := 0
+	err := filepath.WalkDir(s.config.Key(""), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if !bytes.Contains(content, []byte("PRIVATE KEY-----")) {
+			return err
+		}
+		found++
+		if name := strings.TrimPrefix(path, s.config.State+"/"); !strings.Contains(text, " "+name+"\n") && !strings.Contains(text, " "+filepath.Dir(name)+"\n") {
+			s.t.Errorf("the private key %s is not in %s", name, text)
+		}
+		return nil
+	})
+	if err != nil || found < 8 {
+		s.t.Errorf("%d private keys are found, %v", found, err)
+	}
+	svg, mermaid := s.must("explain", "-o=svg").stdout, s.must("explain", "-o=mermaid").stdout
+	if err := xml.Unmarshal([]byte(svg), new(struct{})); err != nil || strings.Count(svg, ">ready<") != len(names) {
+		s.t.Errorf("%v: %s", err, svg)
+	}
+	if strings.Count(mermaid, ": ready<br>") != len(names) {
+		s.t.Errorf("%s", mermaid)
+	}
+	secrets, err := filepath.Glob(filepath.Join(s.config.State, "secrets", "*"))
+	if err != nil || len(secrets) == 0 {
+		s.t.Fatalf("secrets are %v, %v", secrets, err)
+	}
+	for _, file := range secrets {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if strings.Contains(text+svg+mermaid, string(bytes.TrimSpace(content))) {
+			s.t.Errorf("it shows the secret of %s", file)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,6 +27,15 @@ func TestLivingWithIt(t *testing.T) {
 	t.Run("status of nothing ends with 3", func(t *testing.T) {
 		if r := s.in(t).mage(); r.code != 3 || !strings.Contains(r.stdout, "stopped") || !strings.Contains(r.stderr, "go tool mage start") {
 			t.Errorf("%s", r)
+		}
+	})
+	t.Run("explain draws what never ran and makes nothing", func(t *testing.T) {
+		s := s.in(t)
+		if r := s.must("explain"); strings.Count(r.stdout, " stopped ") != len(names) {
+			t.Errorf("%s", r)
+		}
+		if _, err := os.Stat(s.config.State); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the state folder was made: %v", err)
 		}
 	})
 	t.Run("exec starts, runs, stops, and ends as the command", func(t *testing.T) {
@@ -84,6 +94,9 @@ func TestLivingWithIt(t *testing.T) {
 		}
 		r := s.mage("status")
 		if r.code != 4 || !strings.Contains(r.stderr, "listening on") || !strings.Contains(r.stderr, s.config.Log("dex")) || !strings.Contains(r.stderr, "go tool mage start") {
+			t.Errorf("%s", r)
+		}
+		if r := s.must("explain"); !regexp.MustCompile(`(?m)^  dex +crashed `).MatchString(r.stdout) {
 			t.Errorf("%s", r)
 		}
 	})

@@ -24,6 +24,7 @@ type Values map[string]any
 type view struct {
 	config.Config
 	Values Values
+	secret func(config.Config, config.Secret) (string, error)
 }
 
 // Port, Address and URL take the listener's name, since templates have only strings.
@@ -35,11 +36,11 @@ func (v view) URL(name string) string     { return v.Config.URL(config.Port(name
 func (v view) Localhost(name string) string { return "http://" + v.Config.Localhost(config.Port(name)) }
 
 // Secret is the text of the secret name.
-func (v view) Secret(name string) (string, error) { return Secret(v.Config, config.Secret(name)) }
+func (v view) Secret(name string) (string, error) { return v.secret(v.Config, config.Secret(name)) }
 
 // Configure renders the template name into the folder of configuration files, readable by its owner alone.
 func Configure(c config.Config, name string, values Values) error {
-	text, err := templates.Render(name, view{c, values})
+	text, err := templates.Render(name, view{c, values, Secret})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,12 @@ import (
 type Service struct {
 	// Name is what the service is called: in messages, and in the names of its log and PID file.
 	Name string
+	// About says in a few words what it is.
+	About string
+	// Uses are the other services, keys, passwords and data that its arguments, variables and configuration files name.
+	Uses []Use
+	// Publishes are those that they name for its clients to know, in the same form as Use.Of.
+	Publishes []string
 	// Program is the absolute path of the executable; Args are its arguments, which hold no secret, since every user of
 	// the machine can read them.
 	Program string
@@ -41,6 +47,20 @@ type Service struct {
 	Grace time.Duration
 	// Hint is what to try if it does not start.
 	Hint string
+}
+
+// Use says what a service has something for. That it has it stands in its arguments, variables and configuration files,
+// where Named finds it.
+type Use struct {
+	// Of is a service's name; MariaDB's and that of a database, as in mariadb/rekor; the path of a file or folder below
+	// the state folder, as in keys/rekor.pem; or Token.
+	Of string
+	// To is what the service does there, as in "log the certificate". If it is empty, that is to sign what Signs says.
+	To string
+	// Signs is what the service signs with the key that is there.
+	Signs string
+	// Public is the file that others verify this with, if it is one.
+	Public string
 }
 
 // Engine starts and stops services as its configuration says.

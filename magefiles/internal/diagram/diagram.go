@@ -1,0 +1,44 @@
+// Package diagram draws boxes and the arrows between them: as Mermaid, which lays them out itself, and as an SVG, in
+// columns from left to right.
+package diagram
+
+// Diagram is what is drawn.
+type Diagram struct {
+	Title  string
+	Boxes  []Box
+	Arrows []Arrow
+}
+
+// Box is something that arrows begin or end at.
+type Box struct {
+	Name  string
+	Shape Shape
+	// State is how it is, such as "ready"; empty if that is not shown. Mood is what that means.
+	State string
+	Mood  Mood
+	// Lines say more about it; those that are Marked stand out.
+	Lines, Marked []string
+}
+
+// Shape is what a box looks like.
+type Shape string
+
+// The shapes.
+const (
+	Rounded  Shape = "rounded"
+	Square   Shape = "square"
+	Cylinder Shape = "cylinder"
+)
+
+// Mood is what a box's state means.
+type Mood string
+
+// The moods.
+const (
+	Well Mood = "well"
+	Idle Mood = "idle"
+	Ill  Mood = "ill"
+)
+
+// Arrow leads from one box to another, by their names.
+type Arrow struct{ From, To, Label string }
