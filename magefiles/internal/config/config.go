@@ -49,7 +49,8 @@ const (
 	RekorTilesMetrics Port = "REKOR_TILES_METRICS"
 	TUF               Port = "TUF"
 
-	Debug Port = "DEBUG" // Delve's, while a service is debugged
+	Debug    Port = "DEBUG"    // Delve's, while a service is debugged
+	Callback Port = "CALLBACK" // cosign's, while it waits until somebody has signed in
 )
 
 var defaultPorts = map[Port]int{
@@ -71,7 +72,8 @@ var defaultPorts = map[Port]int{
 	RekorTilesMetrics: 2114,
 	TUF:               8080,
 
-	Debug: 2345,
+	Debug:    2345,
+	Callback: 5557,
 }
 
 // ServiceNames lists the stack's services, in the order in which status shows them.
@@ -441,6 +443,9 @@ func (c Config) URL(p Port) string { return "http://" + c.Address(p) }
 
 // Issuer is the OIDC issuer that Dex is and Fulcio trusts.
 func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
+
+// DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
+func (c Config) DexPages() string { return filepath.Join(c.Root, "templates", "dex") }
 
 // CTLog is the URL of the CT log with its prefix.
 func (c Config) CTLog() string { return "http://" + c.Localhost(CT) + "/sigstore" }
