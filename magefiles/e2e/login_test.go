@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -346,4 +347,101 @@ func TestSigningInWithABrowser(t *testing.T) {
 		terminal.shows("context canceled")
 	})
 	s.in(t).checkSecrets()
+}
+
+func TestMoreWaysToSignIn(t *testing.T) {
+	t.Parallel()
+	const id, secret = "Iv1.0123456789", "the-secret-of-the-application"
+	s := newStack(t, "GITHUB_CLIENT_ID="+id, "GITHUB_CLIENT_SECRET="+secret)
+	b := newBrowser(t)
+	file := filepath.Join(s.home, "connectors.yaml")
+	connectors := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connectors("# Dex's own, for tests.\n  - type: mockPassword\n    id: mock\n    name: Mock\n    config:\n      username: kilgore\n      password: $trout\n")
+	s.env = append(s.env, "SIGLOCAL_DEX_CONNECTORS="+file)
+	t.Run("GitHub is offered beside the local account", func(t *testing.T) {
+		s, b := s.in(t), b.in(t)
+		l := s.login()
+		b.open(l.page)
+		b.shows("Sign in with GitHub")
+		b.shows("Sign in with Mock")
+		link, err := evaluate[string](b, `[...document.links].find(a => a.innerText.includes("GitHub")).href`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		response, err := client.Get(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		to, err := response.Location()
+		if err != nil || to.Host+to.Path != "github.com/login/oauth/authorize" || to.Query().Get("client_id") != id ||
+			to.Query().Get("redirect_uri") != s.config.Issuer()+"/callback" {
+			t.Errorf("it leads to %v, %v", to, err)
+		}
+		b.press("local account")
+		b.shows("Sign in another way")
+		b.fits()
+		b.signIn(s.config.Email, s.password())
+		l.succeeds(s.config.Email)
+	})
+	t.Run("a connector of the user's is merged in", func(t *testing.T) {
+		s, b := s.in(t), b.in(t)
+		l := s.login()
+		b.open(l.page)
+		b.press("Mock")
+		b.signIn("kilgore", "$trout")
+		l.succeeds("kilgore@kilgore.trout")
+	})
+	t.Run("a script still signs in as the local account", func(t *testing.T) { s.in(t).must("dex:token") })
+	t.Run("nothing shows their secrets", func(t *testing.T) {
+		s := s.in(t)
+		archive := strings.TrimSpace(s.must("bundle").stdout)
+		packed := s.run("/", "tar", "-xzOf", archive)
+		for _, one := range []string{secret, "$trout"} {
+			s.checkSecret(one, []byte(one))
+			if !strings.Contains(packed.stdout, "passwordConnector: local") || strings.Contains(packed.stdout, one) {
+				t.Errorf("%s shows %s", archive, one)
+			}
+		}
+	})
+	t.Run("a broken file is refused in Dex's words, and the Dex that runs is left alone", func(t *testing.T) {
+		s := s.in(t)
+		running := s.pids()["dex"]
+		for text, words := range map[string]string{
+			"issuer: http://localhost:1": "yaml: line ",
+			"- [":                        "yaml: line ",
+			"- type: nobody":             `unknown connector type "nobody"`,
+			"- type: github":             "ID, Type and Name fields are required for a connector",
+			"- {type: mockPassword, id: a, name: A, config: {username: a}}": "no password supplied",
+		} {
+			connectors(text)
+			if r := s.mage("dex:restart"); r.code == 0 || !strings.Contains(r.stderr, words) || !strings.Contains(r.stderr, fmt.Sprintf("SIGLOCAL_DEX_CONNECTORS is %q", file)) {
+				t.Errorf("%s: the message does not say %q: %s", text, words, r)
+			}
+		}
+		if got := s.pids()["dex"]; got != running {
+			t.Errorf("it was process %d and is %d", running, got)
+		}
+		s.must("dex:stop")
+		if r := s.mage("dex:start"); r.code == 0 || !strings.Contains(r.stderr, file) {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("without them the local account is all there is", func(t *testing.T) {
+		s, b := s.in(t), b.in(t)
+		s.env = slices.DeleteFunc(slices.Clone(s.env), func(entry string) bool {
+			return strings.HasPrefix(entry, "GITHUB_CLIENT_") || strings.HasPrefix(entry, "SIGLOCAL_DEX_CONNECTORS=")
+		})
+		l := s.login()
+		b.open(l.page)
+		b.shows("Email Address")
+		b.signIn(s.config.Email, s.password())
+		l.succeeds(s.config.Email)
+	})
 }

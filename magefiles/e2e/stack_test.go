@@ -74,8 +74,8 @@ func newStack(t *testing.T, settings ...string) *stack {
 		t.Fatal(err)
 	}
 	// A user's environment, but for HOME, which shows whether anything is put there, and Go's folders, which stay.
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "SIGLOCAL_") && !strings.HasPrefix(entry, "HOME=") {
+	for _, entry := range config.Without(os.Environ()) {
+		if !strings.HasPrefix(entry, "HOME=") {
 			s.env = append(s.env, entry)
 		}
 	}
