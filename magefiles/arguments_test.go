@@ -92,8 +92,9 @@ func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
 	}
 	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
 	key := "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----"
-	got := string(redact([]byte("a " + token + " b\n" + key + "\nc")))
-	if got != "a [secret] b\n[secret]\nc" {
+	connectors := "connectors:\n  - type: github\n\n    config: {clientSecret: s}\n"
+	got := string(redact([]byte("a " + token + " b\n" + key + "\nc\n" + connectors)))
+	if got != "a [secret] b\n[secret]\nc\n[secret]" {
 		t.Errorf("got %q", got)
 	}
 	// What is left of a JSON file is one.

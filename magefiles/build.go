@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 
 	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
 )
 
@@ -97,6 +97,4 @@ func Test(
 }
 
 // testEnviron is the environment of the tests, whose stacks have settings of their own.
-func testEnviron() []string {
-	return slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })
-}
+func testEnviron() []string { return config.Without(os.Environ()) }

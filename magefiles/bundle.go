@@ -85,8 +85,9 @@ func (s *stack) bundle(ctx context.Context) ([]bundled, error) {
 	return files, nil
 }
 
-// What is secret by its form: tokens that somebody signed in with, and private keys.
-var secretForms = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
+// What is secret by its form: tokens that somebody signed in with, private keys, and Dex's connectors, which hold what
+// identity providers know this Dex by.
+var secretForms = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|(?m:^connectors:\n(?:(?: .*)?\n)*)|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
 
 // redactor returns a function that takes every secret of the stack out of a text.
 func redactor(c config.Config) (func([]byte) []byte, error) {

@@ -193,7 +193,7 @@ func requireAll(ctx context.Context) error { return require(ctx, platform.Needs(
 var (
 	noSignature   = regexp.MustCompile(`no signatures found`)
 	wrongKey      = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match`)
-	wrongFile     = regexp.MustCompile(`could not verify message: invalid signature`)
+	wrongFile     = regexp.MustCompile(`could not verify message: invalid signature|matching bundle to payload`)
 	wrongPolicy   = regexp.MustCompile(`conflicting values`)
 	noAttestation = regexp.MustCompile(`(?m)no matching attestations:\s*$`)
 	wrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value`)

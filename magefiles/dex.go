@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/magefile/mage/mg"
 
+	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/oidc"
@@ -20,11 +24,20 @@ func (Dex) Start(ctx context.Context) error {
 	if err := needs(ctx, startMariaDB); err != nil {
 		return err
 	}
-	if err := start(ctx, dex, nil); err != nil {
+	s, err := acquire(ctx)
+	if err != nil {
 		return err
 	}
-	s, err := load()
+	runs, err := s.engine.Runs(dex(s.config))
 	if err != nil {
+		return err
+	}
+	if !runs {
+		if err := needs(ctx, checkConnectors); err != nil {
+			return err
+		}
+	}
+	if err := start(ctx, dex, nil); err != nil {
 		return err
 	}
 	return addAccounts(ctx, s.config, append([]string{s.config.Email}, s.config.Users...))
@@ -40,7 +53,43 @@ func addAccounts(ctx context.Context, c config.Config, emails []string) error {
 }
 
 // Restart builds what has changed of Dex and restarts that alone.
-func (Dex) Restart(ctx context.Context) error { return restartOnly(ctx, Dex.Start, dex) }
+func (Dex) Restart(ctx context.Context) error {
+	if err := needs(ctx, checkConnectors); err != nil {
+		return err
+	}
+	return restartOnly(ctx, Dex.Start, dex)
+}
+
+// checkConnectors lets another Dex try the user's file of connectors, before one is started or the one that runs is ended.
+func checkConnectors(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil || s.config.DexConnectors == "" {
+		return err
+	}
+	if err := needs(ctx, startMariaDB); err != nil {
+		return err
+	}
+	if err := service.Configure(s.config, "dex.yaml", nil); err != nil {
+		return err
+	}
+	one := dex(s.config)
+	// It opens its connectors and then ends, since there is no port to listen on.
+	args := append(one.Args, "--web-http-addr=nowhere")
+	said, err := command.Combined(ctx, command.New(ctx, s.config.Home(), s.engine.Env(one), one.Program, args...))
+	if strings.Contains(said, "address nowhere: missing port") {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	if words := strings.TrimSpace(logLine.ReplaceAllString(said, "")); words != "" {
+		err = errors.New(words)
+	}
+	return fmt.Errorf("SIGLOCAL_DEX_CONNECTORS is %q; accepted is a YAML list of connectors with which Dex starts, and it says: %w", s.config.DexConnectors, err)
+}
+
+// logLine is a line of Dex's log, beside which it says what is wrong.
+var logLine = regexp.MustCompile(`(?m)^time=.*\n`)
 
 // Stop ends Dex, once Fulcio has ended, which stands on it.
 func (Dex) Stop(ctx context.Context) error {
@@ -97,8 +146,10 @@ func dex(c config.Config) service.Service {
 			{Of: "mariadb/dex", To: "keep accounts and keys", Signs: "ID tokens"},
 			{Of: "secrets/database-password", To: "log in there"},
 		},
-		Program:   c.Program("dex"),
-		Args:      []string{"serve", c.ConfigFile("dex.yaml")},
+		Program: c.Program("dex"),
+		Args:    []string{"serve", c.ConfigFile("dex.yaml")},
+		// A connector's values are those in its file, also with a dollar sign; one that does not work is not passed over.
+		Env:       []string{"DEX_EXPAND_ENV=false", "DEX_CONTINUE_ON_CONNECTOR_FAILURE=false"},
 		Templates: []string{"dex.yaml"},
 		Listens:   []config.Port{config.Dex},
 		Address:   c.Issuer(),

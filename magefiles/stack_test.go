@@ -48,7 +48,7 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 		t.Errorf("the services are %q, and the configuration's are %q", names, config.ServiceNames())
 	}
 	for _, port := range config.PortNames() {
-		if listening[port] == "" && port != config.Debug {
+		if listening[port] == "" && port != config.Debug && port != config.Callback {
 			t.Errorf("no service listens on %s", port)
 		}
 	}
@@ -119,13 +119,31 @@ func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 	for _, s := range services(shifted) {
 		text.WriteString(strings.Join(append(s.Args, s.Address), "\n") + "\n")
 	}
-	text.WriteString(shifted.Address(config.Debug)) // which only debug uses
+	text.WriteString(shifted.Address(config.Debug) + "\n" + shifted.Address(config.Callback)) // which only debug and demo:login use
 	for _, port := range config.PortNames() {
 		if strings.Contains(text.String(), ":"+strings.TrimPrefix(plain.Address(port), "127.0.0.1:")) {
 			t.Errorf("the default port of %s is left", port)
 		}
 		if !strings.Contains(text.String(), strings.TrimPrefix(shifted.Address(port), "127.0.0.1:")) {
 			t.Errorf("the shifted port of %s is not there", port)
+		}
+	}
+}
+
+func TestACheckoutOfDexShowsItsOwnPages(t *testing.T) {
+	c := testConfig(t)
+	c.State = t.TempDir()
+	if err := service.MakeFolders(c); err != nil {
+		t.Fatal(err)
+	}
+	for _, checkouts := range []map[string]string{{}, {"dex": "/src/dex"}} {
+		c.Checkouts = checkouts
+		if err := service.Configure(c, "dex.yaml", nil); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(c.ConfigFile("dex.yaml"))
+		if ours := len(checkouts) == 0; err != nil || strings.Contains(string(content), c.DexPages()) != ours {
+			t.Errorf("with the checkouts %v: %v\n%s", checkouts, err, content)
 		}
 	}
 }

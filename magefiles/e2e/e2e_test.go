@@ -218,7 +218,7 @@ func (s *stack) paste(printed string) {
 	}
 	// From another folder, and without the variables of this stack but for what the commands say.
 	stripped := *s
-	stripped.env = slices.DeleteFunc(slices.Clone(s.env), func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })
+	stripped.env = config.Without(s.env)
 	if r := stripped.run("/", "sh", "-c", script); r.code != 0 {
 		s.t.Errorf("%s\n%s", script, r)
 	}
@@ -268,18 +268,24 @@ func (s *stack) checkSecrets() {
 		if len(secret) != 32 {
 			s.t.Errorf("%s holds %d characters", file, len(secret))
 		}
-		public, err := filepath.Glob("/proc/[0-9]*/cmdline")
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		logs, err := filepath.Glob(s.config.Log("*") + "*")
-		if err != nil || len(logs) == 0 {
-			s.t.Fatalf("logs are %v, %v", logs, err)
-		}
-		for _, path := range append(public, logs...) {
-			if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, secret) {
-				s.t.Errorf("%s shows %s", path, file)
-			}
+		s.checkSecret(file, secret)
+	}
+}
+
+// checkSecret looks for a secret among arguments and in logs.
+func (s *stack) checkSecret(name string, secret []byte) {
+	s.t.Helper()
+	public, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	logs, err := filepath.Glob(s.config.Log("*") + "*")
+	if err != nil || len(logs) == 0 {
+		s.t.Fatalf("logs are %v, %v", logs, err)
+	}
+	for _, path := range append(public, logs...) {
+		if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, secret) {
+			s.t.Errorf("%s shows %s", path, name)
 		}
 	}
 }

@@ -320,51 +320,32 @@ func (s *stack) checkBundle() {
 func TestOnATerminal(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Skip("tmux is not installed")
-	}
-	// Servers of their own: one is the terminal, the other is what the script opens.
-	terminal := "terminal-" + filepath.Base(s.home) + filepath.Base(filepath.Dir(s.home))
-	tmux := func(server string, args ...string) string {
-		return s.run(s.config.Root, "tmux", append([]string{"-L", server}, args...)...).stdout
-	}
+	terminal := s.terminal()
 	sum := strings.Fields(s.run("/", "sh", "-c", `printf '%s' "$1" | cksum`, "sh", s.config.State).stdout)[0]
 	windows := "sigstore-local-" + sum
 	t.Cleanup(func() {
-		for _, server := range []string{terminal, windows} {
-			if out, err := exec.Command("tmux", "-L", server, "kill-server").CombinedOutput(); err != nil {
-				t.Logf("%v: %s", err, out)
-			}
+		if out, err := exec.Command("tmux", "-L", windows, "kill-server").CombinedOutput(); err != nil {
+			t.Logf("%v: %s", err, out)
 		}
 	})
-	wait := func(what string, until func() bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); !until(); time.Sleep(100 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s: %s", what, tmux(terminal, "capture-pane", "-p"))
-			}
-		}
-	}
-	// A shell that is not a login shell, which would set the PATH anew.
-	tmux(terminal, "new-session", "-d", "-x", "200", "-y", "50", "sh")
 	// With a terminal there are marks in colour.
-	tmux(terminal, "send-keys", "env -u CI -u NO_COLOR TERM=screen go tool mage start", "Enter")
-	wait("start", func() bool { return strings.Contains(tmux(terminal, "capture-pane", "-p"), "Sigstore runs.") })
-	if screen := tmux(terminal, "capture-pane", "-p", "-e"); !strings.Contains(screen, "\x1b[32m✓") {
+	terminal.run("env -u CI -u NO_COLOR TERM=screen go tool mage start")
+	terminal.shows("Sigstore runs.")
+	if screen := terminal.tmux("capture-pane", "-p", "-e"); !strings.Contains(screen, "\x1b[32m✓") {
 		t.Errorf("no mark is green: %q", screen)
 	}
-	tmux(terminal, "send-keys", filepath.Join(s.config.Root, "launch-sigstore.sh"), "Enter")
+	terminal.run(filepath.Join(s.config.Root, "launch-sigstore.sh"))
 	listed := func() []string {
 		return strings.Fields(s.run("/", "tmux", "-L", windows, "list-windows", "-F", "#{window_name}").stdout)
 	}
-	wait("a window for each service", func() bool { return len(listed()) == len(names) })
+	terminal.wait("a window for each service", func() bool { return len(listed()) == len(names) })
 	for _, name := range names {
 		if !slices.Contains(listed(), name) {
 			t.Errorf("%s has no window: %v", name, listed())
 		}
 	}
-	tmux(terminal, "new-window", filepath.Join(s.config.Root, "launch-sigstore.sh"))
-	wait("a second run attaches", func() bool {
+	terminal.tmux("new-window", filepath.Join(s.config.Root, "launch-sigstore.sh"))
+	terminal.wait("a second run attaches", func() bool {
 		return strings.Count(s.run("/", "tmux", "-L", windows, "list-clients").stdout, "\n") == 2
 	})
 	if got := listed(); len(got) != len(names) {

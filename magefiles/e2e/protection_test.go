@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -168,40 +167,23 @@ func TestTheTourIsALesson(t *testing.T) {
 	s := newStack(t)
 	t.Run("at a terminal it waits for Enter", func(t *testing.T) {
 		s := s.in(t)
-		if _, err := exec.LookPath("tmux"); err != nil {
-			t.Skip("there is no tmux here")
+		s.must("demo:keyed") // so that the first step takes no time
+		terminal := s.terminal()
+		terminal.run("go tool mage demo:tour")
+		const prompt = "Enter goes on."
+		screen := func(prompts int) string {
+			terminal.wait(fmt.Sprintf("%d times %q", prompts, prompt), func() bool { return strings.Count(terminal.tmux("capture-pane", "-p"), prompt) == prompts })
+			return terminal.tmux("capture-pane", "-p")
 		}
-		s.must("demo:keyed")
-		tmux := func(args ...string) string {
-			t.Helper()
-			return s.run("/", "tmux", append([]string{"-f", "/dev/null", "-S", filepath.Join(s.home, "tmux")}, args...)...).stdout
+		if shown := screen(1); strings.Contains(shown, "\n1. Build") {
+			t.Errorf("it does not wait before the first step: %s", shown)
 		}
-		defer tmux("kill-server")
-		tmux("new-session", "-d", "-s", "tour", "-x", "200", "-y", "200", "-c", s.config.Root, "go", "tool", "mage", "demo:tour")
-		waits := func(steps int) string {
-			t.Helper()
-			for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-				if screen := tmux("capture-pane", "-p", "-t", "tour"); strings.Count(screen, "Enter goes on.") == steps {
-					return screen
-				}
-			}
-			t.Fatalf("it does not wait %d times: %s", steps, tmux("capture-pane", "-p", "-t", "tour"))
-			return ""
+		terminal.tmux("send-keys", "Enter")
+		if shown := screen(2); !strings.Contains(shown, "\n1. Build") || !strings.Contains(shown, "Look: ") || strings.Contains(shown, "\n2. ") {
+			t.Errorf("after Enter: %s", shown)
 		}
-		if screen := waits(1); strings.Contains(screen, "\n1. Build") {
-			t.Errorf("it does not wait before the first step: %s", screen)
-		}
-		time.Sleep(300 * time.Millisecond)
-		tmux("send-keys", "-t", "tour", "Enter")
-		if screen := waits(2); !strings.Contains(screen, "\n1. Build") || !strings.Contains(screen, "Look: ") || strings.Contains(screen, "\n2. ") {
-			t.Errorf("after Enter: %s", screen)
-		}
-		tmux("send-keys", "-t", "tour", "C-c")
-		for end := time.Now().Add(time.Minute); s.run("/", "tmux", "-S", filepath.Join(s.home, "tmux"), "list-sessions").code == 0; time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("it does not end on Ctrl-C")
-			}
-		}
+		terminal.tmux("send-keys", "C-c")
+		terminal.shows("context canceled")
 	})
 	t.Run("without one it runs through", func(t *testing.T) {
 		r := s.in(t).must("demo:tour")

@@ -74,8 +74,8 @@ func newStack(t *testing.T, settings ...string) *stack {
 		t.Fatal(err)
 	}
 	// A user's environment, but for HOME, which shows whether anything is put there, and Go's folders, which stay.
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "SIGLOCAL_") && !strings.HasPrefix(entry, "HOME=") {
+	for _, entry := range config.Without(os.Environ()) {
+		if !strings.HasPrefix(entry, "HOME=") {
 			s.env = append(s.env, entry)
 		}
 	}
@@ -242,6 +242,54 @@ func (s *stack) image(demo result) string {
 	}
 	s.t.Fatalf("the demo names no image: %s", demo)
 	return ""
+}
+
+// terminal is a terminal with a shell in it, of a tmux of its own.
+type terminal struct {
+	s      *stack
+	server string
+}
+
+func (s *stack) terminal() terminal {
+	s.t.Helper()
+	if _, err := exec.LookPath("tmux"); err != nil {
+		s.t.Skip("tmux is not installed")
+	}
+	on := terminal{s, "terminal-" + filepath.Base(filepath.Dir(s.home))}
+	s.t.Cleanup(func() {
+		if out, err := exec.Command("tmux", "-L", on.server, "kill-server").CombinedOutput(); err != nil {
+			s.t.Logf("%v: %s", err, out)
+		}
+	})
+	// A shell that is not a login shell, which would set the PATH anew.
+	on.tmux("new-session", "-d", "-x", "200", "-y", "50", "sh")
+	return on
+}
+
+func (on terminal) tmux(args ...string) string {
+	on.s.t.Helper()
+	return on.s.run(on.s.config.Root, "tmux", append([]string{"-L", on.server}, args...)...).stdout
+}
+
+// run types a command.
+func (on terminal) run(command string) {
+	on.s.t.Helper()
+	on.tmux("send-keys", command, "Enter")
+}
+
+// shows waits until a text is on the screen.
+func (on terminal) shows(text string) {
+	on.s.t.Helper()
+	on.wait(text, func() bool { return strings.Contains(on.tmux("capture-pane", "-p"), text) })
+}
+
+func (on terminal) wait(what string, until func() bool) {
+	on.s.t.Helper()
+	for end := time.Now().Add(time.Minute); !until(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			on.s.t.Fatalf("%s: %s", what, on.tmux("capture-pane", "-p"))
+		}
+	}
 }
 
 // syncBuffer collects what a running command writes.

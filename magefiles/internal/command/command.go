@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -57,10 +58,12 @@ func Output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	return stdout.String(), wrap(ctx, cmd, err, &stderr, &stdout)
 }
 
-// Combined runs cmd and returns what it wrote to standard output and standard error, in the order in which it came.
-func Combined(ctx context.Context, cmd *exec.Cmd) (string, error) {
+// Combined runs cmd and returns what it wrote to standard output and standard error, in the order in which it came. Each
+// of also gets it at once.
+func Combined(ctx context.Context, cmd *exec.Cmd, also ...io.Writer) (string, error) {
 	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Stdout = io.MultiWriter(append(also, &output)...)
+	cmd.Stderr = cmd.Stdout
 	err := cmd.Run()
 	return output.String(), wrap(ctx, cmd, err, &output)
 }

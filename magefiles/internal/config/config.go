@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -49,7 +50,8 @@ const (
 	RekorTilesMetrics Port = "REKOR_TILES_METRICS"
 	TUF               Port = "TUF"
 
-	Debug Port = "DEBUG" // Delve's, while a service is debugged
+	Debug    Port = "DEBUG"    // Delve's, while a service is debugged
+	Callback Port = "CALLBACK" // cosign's, while it waits until somebody has signed in
 )
 
 var defaultPorts = map[Port]int{
@@ -71,7 +73,8 @@ var defaultPorts = map[Port]int{
 	RekorTilesMetrics: 2114,
 	TUF:               8080,
 
-	Debug: 2345,
+	Debug:    2345,
+	Callback: 5557,
 }
 
 // ServiceNames lists the stack's services, in the order in which status shows them.
@@ -133,12 +136,17 @@ type Config struct {
 	PKCS11Token   string   // the label of the token that holds the CA's key
 	Email         string   // the identity that signs
 	Users         []string // other identities that Dex vouches for
+	GitHub        OAuthApp // by which Dex lets people sign in at GitHub, if there is one
+	DexConnectors string   // a file with more ways to sign in, if the user named one
 	Tuning        Tuning
 	PresetSecrets map[Secret]string
 	Checkouts     map[string]string // folders of the components that are built from a checkout, by component
 
 	ports map[Port]int
 }
+
+// OAuthApp is what an identity provider knows an application by.
+type OAuthApp struct{ ClientID, ClientSecret string }
 
 const prefix = "SIGLOCAL_"
 
@@ -181,6 +189,13 @@ func Variables() []Variable {
 				}
 			}
 			return nil
+		}},
+		{Name: "GITHUB_CLIENT_ID", Accepts: plainSecret, Secret: true, set: secret(func(c *Config, v string) { c.GitHub.ClientID = v })},
+		{Name: "GITHUB_CLIENT_SECRET", Accepts: plainSecret, Secret: true, set: secret(func(c *Config, v string) { c.GitHub.ClientSecret = v })},
+		{Name: "SIGLOCAL_GITHUB_FILE", Accepts: "the absolute path of a file of mode 0600 with the lines GITHUB_CLIENT_ID=… and GITHUB_CLIENT_SECRET=…", set: readGitHub},
+		{Name: "SIGLOCAL_DEX_CONNECTORS", Accepts: "the absolute path of a file of mode 0600 with a YAML list of Dex's connectors", set: func(c *Config, v string) error {
+			c.DexConnectors = v
+			return checkPrivateFile(v)
 		}},
 		{Name: "SIGLOCAL_MARIADBD", Accepts: "the absolute path of a mariadbd program", set: file(func(c *Config) *string { return &c.MariaDB })},
 		{Name: "SIGLOCAL_PKCS11_MODULE", Accepts: "the absolute path of a PKCS#11 module, a shared library", set: file(func(c *Config) *string { return &c.PKCS11Module })},
@@ -226,16 +241,16 @@ func Variables() []Variable {
 		}})
 	}
 	for _, name := range secrets {
-		vars = append(vars, Variable{Name: name.Variable(), Accepts: "4 to 64 letters, digits or any of . _ ~ + = -", Secret: true, set: func(c *Config, v string) error {
-			if !Valid(v) {
-				return errNotAccepted
-			}
-			c.PresetSecrets[name] = v
-			return nil
-		}})
+		vars = append(vars, Variable{Name: name.Variable(), Accepts: plainSecret, Secret: true, set: secret(func(c *Config, v string) { c.PresetSecrets[name] = v })})
 	}
 	return vars
 }
+
+// What Valid accepts, for programs and for people.
+const (
+	secretText  = `[A-Za-z0-9._~+=-]{4,64}`
+	plainSecret = "4 to 64 letters, digits or any of . _ ~ + = -"
+)
 
 // maxOffset keeps the highest default port, 8191, within 65535.
 const maxOffset = 65535 - 8191
@@ -243,8 +258,9 @@ const maxOffset = 65535 - 8191
 var (
 	errNotAccepted = errors.New("not accepted")
 
-	secretValue = regexp.MustCompile(`^[A-Za-z0-9._~+=-]{4,64}$`)
+	secretValue = regexp.MustCompile(`^` + secretText + `$`)
 	tokenLabel  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
+	gitHubFile  = regexp.MustCompile(`^GITHUB_CLIENT_ID=(` + secretText + `)\nGITHUB_CLIENT_SECRET=(` + secretText + `)\n?$`)
 	plainEmail  = regexp.MustCompile(`^[a-z0-9._+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*$`)
 	plainPath   = regexp.MustCompile("^[^\\x00-\\x1f\"'`$\\\\()#?:@]+$")
 )
@@ -274,9 +290,8 @@ func Load(root string, environ []string) (Config, error) {
 	}
 	given := map[string]string{}
 	for _, entry := range environ {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, prefix) {
-			given[name] = value
-		}
+		name, value, _ := strings.Cut(entry, "=")
+		given[name] = value
 	}
 	// In the order of Variables, so that the offset is added before one port is set.
 	for _, v := range Variables() {
@@ -298,12 +313,26 @@ func Load(root string, environ []string) (Config, error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
 		return Config{}, fmt.Errorf("%s is not a variable of this project; the nearest is %s", name, nearest(name))
+	}
+	if (c.GitHub.ClientID == "") != (c.GitHub.ClientSecret == "") {
+		return Config{}, errors.New("only one of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET is set; accepted are both or neither")
 	}
 	if err := c.checkPorts(); err != nil {
 		return Config{}, err
 	}
 	return c, c.checkState()
+}
+
+// Without is environ without the variables that Load reads.
+func Without(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return strings.HasPrefix(name, prefix) || slices.ContainsFunc(Variables(), func(v Variable) bool { return v.Name == name })
+	})
 }
 
 // CheckEmail refuses what is not an email address in lower case, the form in which Dex keeps and vouches for it.
@@ -325,22 +354,68 @@ func setState(c *Config, value string) error {
 	return nil
 }
 
+// secret accepts what Valid does.
+func secret(set func(c *Config, value string)) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if !Valid(value) {
+			return errNotAccepted
+		}
+		set(c, value)
+		return nil
+	}
+}
+
 // file accepts the absolute path of a regular file and stores it where field says.
 func file(field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		*field(c) = value
-		if !filepath.IsAbs(value) || !plainPath.MatchString(value) {
-			return errNotAccepted
-		}
-		info, err := os.Stat(value)
-		if err != nil {
-			return errors.Unwrap(err)
-		}
-		if !info.Mode().IsRegular() {
-			return errors.New("not a file")
-		}
-		return nil
+		_, err := checkFile(value)
+		return err
 	}
+}
+
+// checkFile refuses what is not the absolute path of a regular file.
+func checkFile(path string) (fs.FileMode, error) {
+	if !filepath.IsAbs(path) || !plainPath.MatchString(path) {
+		return 0, errNotAccepted
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, errors.Unwrap(err)
+	}
+	if !info.Mode().IsRegular() {
+		return 0, errors.New("not a file")
+	}
+	return info.Mode().Perm(), nil
+}
+
+// checkPrivateFile refuses a file that others than its owner can read.
+func checkPrivateFile(path string) error {
+	mode, err := checkFile(path)
+	if err == nil && mode&0o077 != 0 {
+		return fmt.Errorf("it has mode %04o, with which others can read what is secret in it", mode)
+	}
+	return err
+}
+
+// readGitHub takes from a file what GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET say otherwise.
+func readGitHub(c *Config, path string) error {
+	if c.GitHub != (OAuthApp{}) {
+		return errors.New("GITHUB_CLIENT_ID or GITHUB_CLIENT_SECRET is set too")
+	}
+	if err := checkPrivateFile(path); err != nil {
+		return err
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	found := gitHubFile.FindSubmatch(content)
+	if found == nil {
+		return errNotAccepted
+	}
+	c.GitHub = OAuthApp{ClientID: string(found[1]), ClientSecret: string(found[2])}
+	return nil
 }
 
 func (c Config) checkPorts() error {
@@ -441,6 +516,9 @@ func (c Config) URL(p Port) string { return "http://" + c.Address(p) }
 
 // Issuer is the OIDC issuer that Dex is and Fulcio trusts.
 func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
+
+// DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
+func (c Config) DexPages() string { return filepath.Join(c.Root, "templates", "dex") }
 
 // CTLog is the URL of the CT log with its prefix.
 func (c Config) CTLog() string { return "http://" + c.Localhost(CT) + "/sigstore" }

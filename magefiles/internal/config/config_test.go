@@ -52,10 +52,28 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "go.mod"), []byte("module github.com/google/trillian\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	named := func(name, content string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const app = "GITHUB_CLIENT_ID=an.id\nGITHUB_CLIENT_SECRET=a-secret\n"
 	for _, test := range []struct {
 		environ []string
 		want    []string
 	}{
+		{[]string{"GITHUB_CLIENT_ID=an.id"}, []string{"only one of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET", "both or neither"}},
+		{[]string{"GITHUB_CLIENT_SECRET=a-secret"}, []string{"only one of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET"}},
+		{[]string{"GITHUB_CLIENT_ID=an id", "GITHUB_CLIENT_SECRET=a-secret"}, []string{"GITHUB_CLIENT_ID", "5 characters", "4 to 64"}},
+		{[]string{"SIGLOCAL_GITHUB_FILE=github.env"}, []string{"SIGLOCAL_GITHUB_FILE", "absolute path"}},
+		{[]string{"SIGLOCAL_GITHUB_FILE=" + named("open.env", app, 0o644)}, []string{"SIGLOCAL_GITHUB_FILE", "open.env", "0644", "0600"}},
+		{[]string{"SIGLOCAL_GITHUB_FILE=" + named("half.env", "GITHUB_CLIENT_ID=an.id\n", 0o600)}, []string{"SIGLOCAL_GITHUB_FILE", "half.env", "GITHUB_CLIENT_SECRET=…"}},
+		{[]string{"SIGLOCAL_GITHUB_FILE=" + named("whole.env", app, 0o600), "GITHUB_CLIENT_ID=an.id"}, []string{"SIGLOCAL_GITHUB_FILE", "is set too"}},
+		{[]string{"SIGLOCAL_DEX_CONNECTORS=/no/such.yaml"}, []string{"SIGLOCAL_DEX_CONNECTORS", "no such file", "a YAML list"}},
+		{[]string{"SIGLOCAL_DEX_CONNECTORS=" + named("open.yaml", "[]", 0o640)}, []string{"SIGLOCAL_DEX_CONNECTORS", "open.yaml", "0640", "0600"}},
 		{[]string{"SIGLOCAL_TUNING=fast"}, []string{"SIGLOCAL_TUNING", `"fast"`, `"local" or "upstream"`}},
 		{[]string{"SIGLOCAL_PORT_REKOR=http"}, []string{"SIGLOCAL_PORT_REKOR", `"http"`, "1 to 65535"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=0"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
@@ -110,6 +128,19 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: the message does not say %q: %v", test.environ, want, err)
 			}
+		}
+	}
+}
+
+func TestTheGitHubApplicationIsTheOneOfTheEnvironmentOrOfAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "github.env")
+	if err := os.WriteFile(file, []byte("GITHUB_CLIENT_ID=an.id\nGITHUB_CLIENT_SECRET=a-secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, environ := range [][]string{{"GITHUB_CLIENT_ID=an.id", "GITHUB_CLIENT_SECRET=a-secret"}, {"SIGLOCAL_GITHUB_FILE=" + file}} {
+		c, err := Load("/checkout", environ)
+		if want := (OAuthApp{"an.id", "a-secret"}); err != nil || c.GitHub != want {
+			t.Errorf("%q: got %v, %v", environ, c.GitHub, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -37,6 +38,25 @@ func (v view) Localhost(name string) string { return "http://" + v.Config.Localh
 
 // Secret is the text of the secret name.
 func (v view) Secret(name string) (string, error) { return v.secret(v.Config, config.Secret(name)) }
+
+// List is the YAML list in a file, indented so that it can stand in a longer one, and can be nothing but a part of it.
+func (v view) List(file string) (string, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	margin := ""
+	if first := firstItem.FindSubmatch(content); first != nil {
+		margin = string(first[1])
+	}
+	var list strings.Builder
+	for line := range strings.Lines(string(content)) {
+		list.WriteString("  " + strings.TrimPrefix(line, margin))
+	}
+	return list.String(), nil
+}
+
+var firstItem = regexp.MustCompile(`(?m)^( *)-`)
 
 // Configure renders the template name into the folder of configuration files, readable by its owner alone.
 func Configure(c config.Config, name string, values Values) error {

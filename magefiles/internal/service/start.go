@@ -139,15 +139,15 @@ func (e *Engine) launch(s Service) (*exec.Cmd, error) {
 	// Not CommandContext: the daemon outlives this process and its context.
 	cmd := exec.Command(e.Config.Program("launch"), args...)
 	cmd.Dir = e.Config.Home()
-	cmd.Env = append(e.baseEnv(), s.Env...)
+	cmd.Env = e.Env(s)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd, cmd.Start()
 }
 
-// baseEnv is what every daemon gets. The user's environment is kept from them: Rekor alone reads a variable PORT, and
-// others read proxies and credentials.
-func (e *Engine) baseEnv() []string {
+// Env is the environment of s. The user's is kept from daemons: Rekor alone reads a variable PORT, and others read proxies
+// and credentials.
+func (e *Engine) Env(s Service) []string {
 	env := []string{
 		"HOME=" + e.Config.Home(),
 		"TMPDIR=" + filepath.Join(e.Config.State, "tmp"),
@@ -157,7 +157,7 @@ func (e *Engine) baseEnv() []string {
 			env = append(env, name+"="+value)
 		}
 	}
-	return env
+	return append(env, s.Env...)
 }
 
 const (
