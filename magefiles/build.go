@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
+	"syscall"
+	"time"
 
 	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/service"
 )
 
 // programs lists the import paths of all programs that the stack runs: this project's own, and the tools that go.mod
@@ -41,15 +44,21 @@ func Build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.build(ctx, s.restarted)
+}
+
+// build builds the pinned programs and the checkouts: only that component's, if only is not empty and the others have
+// ever been built.
+func (s *stack) build(ctx context.Context, only string) error {
 	builder := s.builder()
 	if err := builder.Run(ctx); err != nil || len(s.config.Checkouts) == 0 {
 		return err
 	}
 	// The checkouts' programs are this stack's own.
-	if err := s.hold(ctx); err != nil {
+	if err := service.MakeFolders(s.config); err != nil {
 		return err
 	}
-	return builder.Checkouts(ctx)
+	return builder.Checkouts(ctx, only)
 }
 
 func (s *stack) builder() *build.Builder {
@@ -77,7 +86,7 @@ func Test(
 	if err != nil {
 		return err
 	}
-	environ := testEnviron()
+	environ := build.Env(testEnviron(), true)
 	if faults != nil && *faults {
 		environ = append(environ, "FAULT_ROUNDS=full")
 	}
@@ -85,16 +94,24 @@ func Test(
 		{"test", "-count=1", "-timeout=80m", "./..."},
 		{"test", "-count=1", "-race", "./magefiles/internal/service"},
 	} {
-		// With the programs' flags, the tests share their packages. In this process's group, unlike what command.New makes, so that Ctrl-C reaches the tests.
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Dir, cmd.Env = s.config.Root, build.Env(environ, true)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+		if err := s.shown(ctx, environ, args...); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// testEnviron is the environment of the tests, whose stacks have settings of their own.
+// shown runs go(1), whose output is shown as it comes. When ctx ends, tests get the time to remove what they have made.
+func (s *stack) shown(ctx context.Context, environ []string, args ...string) error {
+	cmd := command.New(ctx, s.config.Root, environ, "go", args...)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 30 * time.Second
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// testEnviron is an environment without this stack's settings, for other stacks that have their own.
 func testEnviron() []string { return config.Without(os.Environ()) }

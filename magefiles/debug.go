@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"al.essio.dev/pkg/shellescape"
+
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/service"
 )
@@ -35,9 +37,6 @@ func Debug(
 	if err := needs(ctx, Build); err != nil {
 		return err
 	}
-	if err := s.hold(ctx); err != nil {
-		return err
-	}
 	program := filepath.Base(chosen.describe(s.config).Program)
 	pkg := programs()[slices.IndexFunc(programs(), func(p string) bool { return path.Base(p) == program })]
 	builder := s.builder()
@@ -45,6 +44,10 @@ func Debug(
 		return err
 	}
 	if err := builder.Debug(ctx, program, pkg, s.debugProgram(program)); err != nil {
+		return err
+	}
+	// Nobody may start it in between.
+	if err := s.hold(ctx); err != nil {
 		return err
 	}
 	if err := stop(ctx, chosen.describe); err != nil {
@@ -58,11 +61,11 @@ func Debug(
 		return err
 	}
 	address := s.config.Address(config.Debug)
-	fmt.Printf("%s runs under Delve, which listens on %s. To attach:\n\n    $ go tool dlv connect %s\n\n"+
+	fmt.Printf("%s runs under Delve, which listens on %s. To attach:\n\n    $ %s connect %s\n\n"+
 		"In VS Code: a launch configuration with \"request\": \"attach\", \"mode\": \"remote\", \"host\": \"127.0.0.1\", \"port\": %d.\n"+
 		"In GoLand: Run, Edit Configurations, Go Remote, host 127.0.0.1, port %d.\n"+
 		"`quit` there leaves it running; `go tool mage restart %s` makes it the ordinary one again.\n",
-		name, address, address, s.config.Port(config.Debug), s.config.Port(config.Debug), name)
+		name, address, shellescape.Quote(s.debugProgram("dlv")), address, s.config.Port(config.Debug), s.config.Port(config.Debug), name)
 	return nil
 }
 

@@ -24,6 +24,12 @@ func (Rekor) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := s.config.Checkouts["tsa"]; ok {
+		// Upstream's own program wants the port on which Rekor serves its metrics.
+		if err := needs(ctx, TSA.Start); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(s.config.Data("rekor-attestations"), 0o700); err != nil {
 		return err
 	}

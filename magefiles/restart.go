@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 
 	"sigstore-local/magefiles/internal/config"
@@ -19,6 +20,10 @@ func Restart(
 	}
 	names, err := serviceNames(s.config, name)
 	if err != nil {
+		return err
+	}
+	// If that fails, what runs is left alone.
+	if err := needs(ctx, Build); err != nil {
 		return err
 	}
 	// Nobody may start or stop anything in between.
@@ -66,10 +71,16 @@ func (s *stack) running() ([]string, error) {
 	return names, nil
 }
 
-// restartOnly builds what has changed, ends services, and runs start, which starts them again. What stands on them goes
-// on, and finds them again. If the build fails, what runs is left alone.
+// restartOnly builds what has changed of a component, ends its services, and runs start, which starts them again. What
+// stands on them goes on, and finds them again. If the build fails, what runs is left alone.
 func restartOnly(ctx context.Context, start any, describe ...func(config.Config) service.Service) error {
-	if err := needs(ctx, Build); err != nil {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	component, _ := s.config.CheckedOut(filepath.Base(describe[0](s.config).Program))
+	s.restarted = component.Name
+	if err := s.build(ctx, s.restarted); err != nil {
 		return err
 	}
 	for _, one := range describe {

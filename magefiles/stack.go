@@ -129,6 +129,7 @@ type stack struct {
 
 	installing sync.Mutex // package managers run one at a time
 	debugged   string     // the service that is to be started under Delve
+	restarted  string     // the component that is restarted, whose checkout alone is built
 
 	holding sync.Mutex
 	held    *os.File // the lock of the state folder

@@ -39,7 +39,7 @@ func (TSA) Restart(ctx context.Context) error { return restartOnly(ctx, TSA.Star
 func (TSA) Stop(ctx context.Context) error { return stop(ctx, tsa) }
 
 func tsa(c config.Config) service.Service {
-	return service.Service{
+	one := service.Service{
 		Name:  "tsa",
 		About: "the timestamp authority (RFC 3161)",
 		Uses: []service.Use{
@@ -58,4 +58,8 @@ func tsa(c config.Config) service.Service {
 		Address: c.URL(config.TSA),
 		Ready:   service.Answers(c.URL(config.TSA) + "/api/v1/timestamp/certchain"),
 	}
+	if _, ok := c.Checkouts["tsa"]; ok {
+		one.Hint = "upstream's program ends unless it gets port 2112, which Rekor takes and does not need: `go tool mage restart rekor` starts the two in the right order"
+	}
+	return one
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"text/tabwriter"
 
@@ -46,13 +45,17 @@ func Versions(
 	table := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "MODULE\tPINNED\tNEWEST")
 	for _, pin := range all {
-		pinned := pin.Pinned
-		if pin.Release != "" {
-			pinned = pin.Release
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", pin.Module, pinned, pin.Newest)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", pin.Module, pin.Version(), pin.Newest)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, pin := range all {
+		if pin.Error != "" {
+			s.console.Printf("\nThe newest release of %s is not known: %s", pin.Module, pin.Error)
+		}
+	}
+	return nil
 }
 
 // Bump moves the pin of one module, tidies, builds, and runs the end-to-end tests; if any fails, the pin stays.
@@ -71,18 +74,11 @@ func Bump(
 	}
 	return s.pins().Move(ctx, path, version, os.Stderr, func(ctx context.Context) error {
 		// In processes of their own, which are compiled with the versions that now are pinned.
-		for _, args := range [][]string{{"tool", "mage", "build"}, {"test", "-count=1", "-timeout=80m", "./magefiles/e2e"}} {
-			fmt.Fprintln(os.Stderr, "go "+strings.Join(args, " "))
-			cmd := exec.CommandContext(ctx, "go", args...)
-			cmd.Dir, cmd.Env = s.config.Root, testEnviron()
-			if args[0] == "test" {
-				cmd.Env = build.Env(cmd.Env, true)
-			}
-			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-			if err := cmd.Run(); err != nil {
-				return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
-			}
+		fmt.Fprintln(os.Stderr, "go tool mage build")
+		if err := s.shown(ctx, testEnviron(), "tool", "mage", "build"); err != nil {
+			return err
 		}
-		return nil
+		fmt.Fprintln(os.Stderr, "go test ./magefiles/e2e")
+		return s.shown(ctx, build.Env(testEnviron(), true), "test", "-count=1", "-timeout=80m", "./magefiles/e2e")
 	})
 }

@@ -53,12 +53,13 @@ func Watch(
 	}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return err
+		return watchLimits(err)
 	}
 	defer watcher.Close()
 	if err := watchFolder(watcher, folder); err != nil {
 		return err
 	}
+	s.console.Printf("Watching %s, until Ctrl-C.", folder)
 	changed := []string{"everything"}
 	for {
 		if len(changed) > 0 {
@@ -70,7 +71,6 @@ func Watch(
 				return err
 			}
 			fmt.Printf("%s  %s: %s\n", time.Now().Format(time.TimeOnly), strings.Join(changed, ", "), verdict)
-			s.console.Printf("Watching %s, until Ctrl-C.", folder)
 		}
 		if changed, err = nextChange(ctx, watcher, folder); err != nil {
 			break
@@ -158,8 +158,17 @@ func watchFolder(watcher *fsnotify.Watcher, folder string) error {
 		if path != folder && ignored(path) {
 			return filepath.SkipDir
 		}
-		return watcher.Add(path)
+		return watchLimits(watcher.Add(path))
 	})
+}
+
+// watchLimits says which limits are meant where the system's own words are about disks and files.
+func watchLimits(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EMFILE) {
+		return fmt.Errorf("no more folders can be watched (%w): raise fs.inotify.max_user_watches and fs.inotify.max_user_instances "+
+			"with sysctl, or, where there is no inotify, the limit of open files with ulimit -n", err)
+	}
+	return err
 }
 
 // settle is how long nothing must change until a save is taken for whole: editors and git write several files.
@@ -174,15 +183,14 @@ func nextChange(ctx context.Context, watcher *fsnotify.Watcher, folder string) (
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case err := <-watcher.Errors:
-			return nil, fmt.Errorf("watch %s: %w", folder, err)
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				return nil, fmt.Errorf("watch %s: %w", folder, err)
+			}
+			// More was saved during a round than the system keeps in mind.
+			changed = append(changed, ".")
 		case event := <-watcher.Events:
 			if event.Op == fsnotify.Chmod || ignored(event.Name) {
 				continue
-			}
-			if event.Has(fsnotify.Create) {
-				if err := watchFolder(watcher, event.Name); err != nil {
-					return nil, err
-				}
 			}
 			name, err := filepath.Rel(folder, event.Name)
 			if err != nil {
@@ -191,22 +199,36 @@ func nextChange(ctx context.Context, watcher *fsnotify.Watcher, folder string) (
 			if !slices.Contains(changed, name) {
 				changed = append(changed, name)
 			}
-			settled = time.After(settle)
 		case <-settled:
-			// An editor's own files are gone by now; so is one that was deleted, if nothing else was changed.
-			if left := slices.DeleteFunc(slices.Clone(changed), func(name string) bool {
-				_, err := os.Stat(filepath.Join(folder, name))
-				return err != nil
-			}); len(left) > 0 {
-				changed = left
+			// Folders may be among them. One that was moved is watched only once the system has given up its old watch.
+			for _, name := range changed {
+				if err := watchFolder(watcher, filepath.Join(folder, name)); err != nil {
+					return nil, err
+				}
 			}
-			const shown = 3
-			if more := len(changed) - shown; more > 0 {
-				changed = append(changed[:shown], fmt.Sprintf("%d more", more))
-			}
-			return changed, nil
+			return names(folder, changed), nil
 		}
+		settled = time.After(settle)
 	}
+}
+
+// names are the first of what has changed in a folder.
+func names(folder string, changed []string) []string {
+	if slices.Contains(changed, ".") {
+		return []string{"very many files"}
+	}
+	// An editor's own files are gone by now; so is one that was deleted, if nothing else was changed.
+	if left := slices.DeleteFunc(slices.Clone(changed), func(name string) bool {
+		_, err := os.Stat(filepath.Join(folder, name))
+		return err != nil
+	}); len(left) > 0 {
+		changed = left
+	}
+	const shown = 3
+	if more := len(changed) - shown; more > 0 {
+		changed = append(changed[:shown], fmt.Sprintf("%d more", more))
+	}
+	return changed
 }
 
 // ignored says whether a change of the file is none of the program's: git's own files, and what editors write beside

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"context"
-	"net"
-	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,7 +42,7 @@ func TestTheLoop(t *testing.T) {
 
 	s.must("start")
 	before := s.pids()
-	revision := strings.TrimSpace(s.run(checkout, "git", "rev-parse", "--short", "HEAD").stdout)
+	revision := strings.TrimSpace(s.run(checkout, "git", "rev-parse", "--short=12", "HEAD").stdout)
 	if got := version(); !strings.Contains(got, checkout+" "+revision+" ") {
 		t.Errorf("status does not show the checkout and %s: %s", revision, got)
 	}
@@ -103,7 +101,7 @@ func TestTheLoop(t *testing.T) {
 		}
 		lines := func(count int) string {
 			t.Helper()
-			for ctx.Err() == nil && (strings.Count(progress.String(), "Watching "+checkout) < count || strings.Count(out.String(), "\n") < count) {
+			for ctx.Err() == nil && strings.Count(out.String(), "\n") < count {
 				time.Sleep(20 * time.Millisecond)
 			}
 			said := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -112,8 +110,8 @@ func TestTheLoop(t *testing.T) {
 			}
 			return said[count-1]
 		}
-		if first := lines(1); !strings.HasSuffix(first, "✓ demo:bundle holds") {
-			t.Error(first)
+		if first := lines(1); !strings.HasSuffix(first, "✓ demo:bundle holds") || !strings.Contains(progress.String(), "Watching "+checkout) {
+			t.Errorf("%s: %s", first, &progress)
 		}
 		began := time.Now()
 		save(`slog.Info("starting the watched rekor-server"`)
@@ -139,21 +137,14 @@ func TestTheLoop(t *testing.T) {
 		s := s.in(t)
 		r := s.must("debug", "rekor-tiles")
 		address := s.config.Address(config.Debug)
-		if !strings.Contains(r.stdout, "dlv connect "+address) {
-			t.Errorf("%s", r)
+		attach := regexp.MustCompile(`(?m)^    \$ (\S+) connect ` + address + `$`).FindStringSubmatch(r.stdout)
+		if attach == nil {
+			t.Fatalf("%s", r)
 		}
-		connection, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer connection.Close()
-		if err := connection.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		// Delve's API of version 2 (its Documentation/api).
-		var found struct{ State struct{ Running bool } }
-		if err := jsonrpc.NewClient(connection).Call("RPCServer.State", map[string]bool{"NonBlocking": true}, &found); err != nil || !found.State.Running {
-			t.Errorf("Delve says %+v: %v", found, err)
+		// As typed at Delve's prompt. It knows where the program's source is.
+		r = s.run("/", "sh", "-c", `printf 'sources app/serve.go$\nquit -c\n' | "$1" connect "$2"`, "sh", attach[1], address)
+		if !strings.Contains(r.stdout, source+"\n") {
+			t.Errorf("Delve does not show %s: %s", source, r)
 		}
 		if got := version(); !strings.Contains(got, "under Delve") {
 			t.Error(got)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -43,6 +44,29 @@ type stack struct {
 var offsets atomic.Int32
 
 func init() { offsets.Store(rand.Int32N(1500)) }
+
+// live are the stacks of the tests that run, by folder.
+var live sync.Map
+
+// TestMain removes the stacks when it is told to end too, such as by Ctrl-C.
+func TestMain(m *testing.M) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		// What was about to start something has got the signal too.
+		for range 20 {
+			live.Range(func(dir, s any) bool {
+				s.(*stack).killAll()
+				_ = os.RemoveAll(dir.(string))
+				return true
+			})
+			time.Sleep(50 * time.Millisecond)
+		}
+		os.Exit(1)
+	}()
+	os.Exit(m.Run())
+}
 
 // newStack prepares a stack that ends with the test. Each of settings is NAME=value for its environment.
 func newStack(t *testing.T, settings ...string) *stack {
@@ -89,7 +113,9 @@ func newStack(t *testing.T, settings ...string) *stack {
 	}
 	// Go's counters of its own use would be put into HOME.
 	s.env = append(s.env, settings...)
+	live.Store(dir, s)
 	t.Cleanup(func() {
+		defer live.Delete(dir)
 		s.killAll()
 		if t.Failed() {
 			for _, name := range names {

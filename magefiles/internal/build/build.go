@@ -37,6 +37,9 @@ const Flags = "-trimpath -buildvcs=false -tags=" + tags
 // Schema is the name, beside the programs, of Trillian's database schema as the pinned version has it.
 const Schema = "trillian.sql"
 
+// SchemaSource is the path of that in Trillian's source.
+const SchemaSource = "storage/mysql/schema/storage.sql"
+
 // stampFile says, beside the programs, what they were built from.
 const stampFile = ".built-from"
 
@@ -76,7 +79,7 @@ func (b *Builder) Run(ctx context.Context) error {
 		return err
 	}
 	step := b.Console.Step("build")
-	err = b.locked(ctx, step, func() error {
+	err = locked(ctx, b.pinned(".lock"), step, func() error {
 		// Another process may have built while this one waited.
 		if b.built(stamp) {
 			return nil
@@ -144,10 +147,10 @@ func (b *Builder) built(stamp string) bool {
 	return true
 }
 
-// locked calls f while no other process builds here.
-func (b *Builder) locked(ctx context.Context, step *console.Step, f func() error) error {
+// locked calls f while no other process holds the lock file, as whoever builds in the same folder does.
+func locked(ctx context.Context, file string, step *console.Step, f func() error) error {
 	for {
-		held, err := lock.Acquire(b.pinned(".lock"))
+		held, err := lock.Acquire(file)
 		if err == nil {
 			defer held.Close()
 			return f()
@@ -188,14 +191,18 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	total := len(strings.Fields(stale))
 
 	args := append([]string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}, b.Packages...)
-	if err := b.compile(ctx, command.New(ctx, b.Config.Root, env, "go", args...), step, total); err != nil {
+	said, err := b.compile(ctx, command.New(ctx, b.Config.Root, env, "go", args...), step, total)
+	if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
+		return &command.Error{Program: "go build", Err: err, Output: said}
+	}
+	if err != nil {
 		return err
 	}
 	folder, err := command.Output(ctx, command.New(ctx, b.Config.Root, env, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian"))
 	if err != nil {
 		return err
 	}
-	schema, err := os.ReadFile(filepath.Join(strings.TrimSpace(folder), "storage", "mysql", "schema", "storage.sql"))
+	schema, err := os.ReadFile(filepath.Join(strings.TrimSpace(folder), SchemaSource))
 	if err != nil {
 		return err
 	}
@@ -215,20 +222,21 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp), 0o644)
 }
 
-// compile runs a `go build -v`, which names each package on its standard error when it has compiled it. Whatever else
-// it says is the compiler's, and is the error if it fails.
-func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step, total int) error {
+// compile runs a `go build -v`, which names each package on its standard error when it has compiled it: of total, or of
+// unknown many if that is negative. Whatever else it says is the compiler's.
+func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step, total int) (said string, err error) {
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return "", err
 	}
-	var said []string
 	compiled := 0
 	progress := func() {
 		switch {
+		case total < 0:
+			step.Detail("compiled %d packages", compiled)
 		case compiled >= total:
 			step.Detail("links the programs")
 		case b.Console.Fancy():
@@ -247,17 +255,14 @@ func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step
 			compiled++
 			progress()
 		default:
-			said = append(said, line)
+			said += line + "\n"
 		}
 	}
 	err = cmd.Wait()
 	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+		return "", context.Cause(ctx)
 	}
-	if err != nil {
-		return &command.Error{Program: "go build", Err: err, Output: strings.Join(said, "\n")}
-	}
-	return nil
+	return said, err
 }
 
 // programsOnly hides from a copy of the programs' folder what is not a program.

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,6 +20,7 @@ import (
 
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
 )
 
 // fromFile says, beside the programs of a checkout, of which revision they are.
@@ -37,101 +37,115 @@ func (e *CompileError) Error() string {
 }
 
 // Checkouts builds the programs of each component that is checked out, with the checkout's own go.mod, unless nothing in
-// it has changed. The programs that stand there stay as they are if it does not build.
-func (b *Builder) Checkouts(ctx context.Context) error {
+// it has changed. The programs that stand there stay as they are if it does not build. Of components other than the one
+// called only, if that is not empty, those stay that have ever been built.
+func (b *Builder) Checkouts(ctx context.Context, only string) error {
 	for _, component := range config.Components() {
 		folder, ok := b.Config.Checkouts[component.Name]
-		if !ok {
+		if !ok || only != "" && component.Name != only && b.builtFrom(component) != "" {
 			continue
 		}
-		if err := b.checkout(ctx, component, folder, "-ldflags=-s -w"); err != nil {
+		if err := b.checkout(ctx, component, folder); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *Builder) checkout(ctx context.Context, component config.Component, folder string, flags ...string) error {
-	programs := b.Config.CheckoutPrograms(component)
-	stamp, err := contents(folder, flags)
+// builtFrom is the stamp of what the programs of a component were built from.
+func (b *Builder) builtFrom(component config.Component) string {
+	stamp, err := os.ReadFile(filepath.Join(b.Config.CheckoutPrograms(component), stampFile))
+	if err != nil {
+		return "" // never
+	}
+	return string(stamp)
+}
+
+func (b *Builder) checkout(ctx context.Context, component config.Component, folder string) error {
+	revision := Revision(ctx, folder)
+	stamp, known, err := contents(folder, revision)
 	if err != nil {
 		return err
 	}
-	if present, err := os.ReadFile(filepath.Join(programs, stampFile)); err == nil && stamp != "" && string(present) == stamp {
+	if known && b.builtFrom(component) == stamp {
 		return nil
 	}
 	compiler, err := b.Ready(ctx)
 	if err != nil {
 		return err
 	}
+	programs := b.Config.CheckoutPrograms(component)
+	if err := os.MkdirAll(programs, 0o700); err != nil {
+		return err
+	}
+	from := strings.TrimSpace(folder + " " + revision)
 	step := b.Console.Step("build")
-	step.Detail("%s", folder)
-	fresh := programs + ".new"
-	if err := errors.Join(os.RemoveAll(fresh), os.MkdirAll(programs, 0o700)); err != nil {
+	err = locked(ctx, programs+".lock", step, func() error {
+		if err := b.buildCheckout(ctx, component, folder, compiler, step); err != nil {
+			return err
+		}
+		return errors.Join(
+			renameio.WriteFile(filepath.Join(programs, fromFile), []byte(from), 0o600),
+			renameio.WriteFile(filepath.Join(programs, stampFile), []byte(stamp), 0o600))
+	})
+	if err != nil {
 		step.Fail()
+		return err
+	}
+	step.Done("%s of %s", strings.Join(slices.Sorted(maps.Keys(component.Programs)), ", "), from)
+	return nil
+}
+
+func (b *Builder) buildCheckout(ctx context.Context, component config.Component, folder, compiler string, step *console.Step) error {
+	programs := b.Config.CheckoutPrograms(component)
+	fresh := programs + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
 	defer os.RemoveAll(fresh)
 	// Go links only what is not up to date where it is built.
 	if err := os.CopyFS(fresh, programsOnly{os.DirFS(programs)}); err != nil {
-		step.Fail()
 		return err
 	}
-	names := slices.Sorted(maps.Keys(component.Programs))
-	args := append([]string{"build"}, flags...)
-	args = append(args, "-o", fresh+"/")
-	for _, name := range names {
+	args := []string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}
+	for _, name := range slices.Sorted(maps.Keys(component.Programs)) {
 		args = append(args, "./"+component.Programs[name])
 	}
-	out, err := command.Combined(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...))
+	step.Detail("%s", folder)
+	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...), step, -1)
+	if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
+		return &CompileError{folder, said}
+	}
 	if err != nil {
-		step.Fail()
-		if ctx.Err() != nil {
-			return err
-		}
-		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
-			return &CompileError{folder, out}
-		}
 		return fmt.Errorf("build %s: %w", folder, err)
 	}
-	revision := Revision(ctx, folder)
-	for _, name := range names {
+	for name := range component.Programs {
 		if err := os.Rename(filepath.Join(fresh, name), filepath.Join(programs, name)); err != nil {
-			step.Fail()
 			return err
 		}
 	}
-	err = errors.Join(
-		renameio.WriteFile(filepath.Join(programs, fromFile), []byte(folder+" "+revision), 0o600),
-		renameio.WriteFile(filepath.Join(programs, stampFile), []byte(stamp), 0o600))
-	if err != nil {
-		step.Fail()
-		return err
-	}
-	step.Done("%s of %s %s", strings.Join(names, ", "), folder, revision)
 	return nil
 }
 
-// Debug builds a program without optimization into the file out, with the paths of its sources, which a debugger shows:
-// of the checkout that it is built from, if it is, or of the pinned module pkg is of.
+// Debug builds a program, so that it can be debugged, into the file out: the packages of its component, of the checkout or as pinned,
+// without optimization and with the paths of their sources. All others are as everywhere, and so mostly compiled already.
 func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	compiler, err := b.Ready(ctx)
 	if err != nil {
 		return err
 	}
-	folder, unoptimized := b.Config.Root, pkg
-	if component, ok := b.Config.CheckedOut(program); ok {
+	folder, module := b.Config.Root, config.Module
+	component, checkedOut := b.Config.CheckedOut(program)
+	if component.Module != "" {
+		module = component.Module
+	}
+	if checkedOut {
 		folder, pkg = b.Config.Checkouts[component.Name], "./"+component.Programs[program]
-		unoptimized = component.Module
-	} else if listed, err := command.Output(ctx, command.New(ctx, folder, Env(b.Environ, true), "go", "list", "-f", "{{.Module.Path}}", pkg)); err != nil {
-		return err
-	} else {
-		unoptimized = strings.TrimSpace(listed)
 	}
 	step := b.Console.Step("build")
-	step.Detail("%s to debug it", program)
-	args := []string{"build", "-trimpath=false", "-gcflags=" + unoptimized + "/...=-N -l", "-o", out, pkg}
-	said, err := command.Combined(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...))
+	step.Detail("%s", program)
+	args := []string{"build", "-v", "-gcflags=" + module + "/...=-N -l -trimpath=", "-o", out, pkg}
+	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...), step, -1)
 	if err != nil {
 		step.Fail()
 		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
@@ -139,7 +153,7 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 		}
 		return err
 	}
-	step.Done("%s, unoptimized, is %s", program, out)
+	step.Done("%s, for debugging, is %s", program, out)
 	return nil
 }
 
@@ -156,32 +170,38 @@ func From(c config.Config, program string) string {
 	return strings.TrimSpace(string(content))
 }
 
-// Revision is the revision of a checkout as git abbreviates it, with "-dirty" if files differ from it; empty if git knows
-// none.
+// Revision is the revision of a checkout, abbreviated, with "-dirty" if files differ from it or are new; empty if git
+// knows none.
 func Revision(ctx context.Context, folder string) string {
-	out, err := exec.CommandContext(ctx, "git", "-C", folder, "describe", "--always", "--dirty", "--exclude=*").Output()
+	// Of a folder in a larger repository the folder alone.
+	out, err := exec.CommandContext(ctx, "git", "-C", folder, "status", "--porcelain=v2", "--branch", "--", ".").Output()
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(out))
-}
-
-var localReplacement = regexp.MustCompile(`=>\s*\.`)
-
-// contents identifies the files of a checkout by their names, sizes and times. It is empty if the checkout builds with
-// folders beside it, whose files it does not know.
-func contents(folder string, flags []string) (string, error) {
-	mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
-	if err != nil {
-		return "", err
-	}
-	for _, line := range bytes.Split(mod, []byte("\n")) {
-		if localReplacement.Match(line) && !bytes.Contains(line, []byte("=> ./")) {
-			return "", nil
+	revision, dirty := "", ""
+	for line := range strings.Lines(string(out)) {
+		if commit, ok := strings.CutPrefix(line, "# branch.oid "); ok {
+			revision = commit[:min(len(commit), 12)]
+		}
+		if !strings.HasPrefix(line, "#") {
+			dirty = "-dirty"
 		}
 	}
+	return revision + dirty
+}
+
+// elsewhere matches a line of a go.mod that replaces a module by a folder outside of the checkout.
+var elsewhere = regexp.MustCompile(`(?m)=>\s*"?(/|\S*\.\./)`)
+
+// contents identifies what a checkout builds from: its revision, which is shown, and its files, by their names, sizes and
+// times. They are not known if it builds with folders beside it.
+func contents(folder, revision string) (stamp string, known bool, err error) {
+	mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+	if err != nil {
+		return "", false, err
+	}
 	hash := sha256.New()
-	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, Flags, flags, folder)
+	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, Flags, folder, revision)
 	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -202,5 +222,5 @@ func contents(folder string, flags []string) (string, error) {
 		fmt.Fprintln(hash, path, info.Size(), info.ModTime().UnixNano(), info.Mode())
 		return nil
 	})
-	return hex.EncodeToString(hash.Sum(nil)), err
+	return hex.EncodeToString(hash.Sum(nil)), !elsewhere.Match(mod), err
 }

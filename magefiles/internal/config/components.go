@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // Component is a part of the stack that can be built from a checkout of its source.
@@ -44,27 +45,34 @@ func (c Component) Variable() string {
 
 var moduleLine = regexp.MustCompile(`(?m)^module[ \t]+"?([^\s"]+)`)
 
-// check refuses a folder that is not a checkout of the component.
-func (c Component) check(folder string) error {
-	if !filepath.IsAbs(folder) || !plainPath.MatchString(folder) {
-		return errNotAccepted
+// checkout is the folder of the component's checkout that path names. It refuses any other.
+func (c Component) checkout(path string) (string, error) {
+	if !filepath.IsAbs(path) || !plainPath.MatchString(path) {
+		return "", errNotAccepted
 	}
-	mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+	// Whoever walks through a folder does not follow a link to it.
+	folder, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("it has no go.mod")
+		return "", errors.New("it does not exist")
 	}
 	if err != nil {
-		return err
+		return "", err
+	}
+	mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return "", errors.New("it has no go.mod")
+	}
+	if err != nil {
+		return "", err
 	}
 	found := moduleLine.FindSubmatch(mod)
 	if found == nil {
-		return errors.New("its go.mod names no module")
+		return "", errors.New("its go.mod names no module")
 	}
-	module := string(found[1])
-	if majorVersion.ReplaceAllString(module, "") != c.Module {
-		return fmt.Errorf("its go.mod is that of %s", module)
+	if module := string(found[1]); majorVersion.ReplaceAllString(module, "") != c.Module {
+		return "", fmt.Errorf("its go.mod is that of %s", module)
 	}
-	return nil
+	return folder, nil
 }
 
 var majorVersion = regexp.MustCompile(`/v[0-9]+$`)

@@ -236,8 +236,9 @@ func Variables() []Variable {
 	}
 	for _, component := range Components() {
 		vars = append(vars, Variable{Name: component.Variable(), Accepts: "the absolute path of a checkout of " + component.Module, set: func(c *Config, v string) error {
-			c.Checkouts[component.Name] = filepath.Clean(v)
-			return component.check(v)
+			folder, err := component.checkout(v)
+			c.Checkouts[component.Name] = folder
+			return err
 		}})
 	}
 	for _, name := range secrets {
@@ -549,7 +550,7 @@ func (c Config) CheckoutPrograms(component Component) string {
 	return filepath.Join(c.State, "checkouts", component.Name)
 }
 
-// CheckedOut finds the component of a program, if that is built from a checkout.
+// CheckedOut finds the component of a program, and says whether that is built from a checkout.
 func (c Config) CheckedOut(program string) (Component, bool) {
 	for _, component := range Components() {
 		if _, ok := component.Programs[program]; ok {

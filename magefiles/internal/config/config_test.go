@@ -101,7 +101,7 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_USERS=alice@example.org, bob@example.org"}, []string{"SIGLOCAL_USERS"}},
 		{[]string{"SIGLOCAL_USERS=alice@example.org,"}, []string{"SIGLOCAL_USERS"}},
 		{[]string{"SIGLOCAL_SRC_REKOR=src/rekor"}, []string{"SIGLOCAL_SRC_REKOR", `"src/rekor"`, "absolute path of a checkout of github.com/sigstore/rekor"}},
-		{[]string{"SIGLOCAL_SRC_REKOR=/no/such/folder"}, []string{"SIGLOCAL_SRC_REKOR", "has no go.mod"}},
+		{[]string{"SIGLOCAL_SRC_REKOR=/no/such/folder"}, []string{"SIGLOCAL_SRC_REKOR", "does not exist"}},
 		{[]string{"SIGLOCAL_SRC_REKOR=" + folder}, []string{"SIGLOCAL_SRC_REKOR", folder, "is that of github.com/google/trillian"}},
 		{[]string{"SIGLOCAL_SRC_TSA=" + folder + "/go.mod"}, []string{"SIGLOCAL_SRC_TSA", "github.com/sigstore/timestamp-authority"}},
 		{[]string{"SIGLOCAL_SERVICES=rekor,mysql"}, []string{"SIGLOCAL_SERVICES", `"rekor,mysql"`, "registry, mariadb"}},

@@ -143,7 +143,11 @@ func Prepare(ctx context.Context, c config.Config) error {
 			fmt.Sprintf("CREATE USER IF NOT EXISTS %s@localhost IDENTIFIED BY '%s'", name, password),
 			fmt.Sprintf("GRANT ALL ON %s.* TO %s@localhost", name, name))
 	}
-	schema, err := os.ReadFile(c.Program(build.Schema))
+	file := c.Program(build.Schema)
+	if folder, ok := c.Checkouts["trillian"]; ok {
+		file = filepath.Join(folder, build.SchemaSource)
+	}
+	schema, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -40,6 +41,15 @@ type Pin struct {
 	Pinned  string `json:"pinned"`
 	Release string `json:"release,omitempty"` // the release that a pinned commit is
 	Newest  string `json:"newest"`            // "unknown" if nobody can be asked
+	Error   string `json:"error,omitempty"`   // why it is not known
+}
+
+// Version is the pinned version as people call it.
+func (p Pin) Version() string {
+	if p.Release != "" {
+		return p.Release
+	}
+	return p.Pinned
 }
 
 // unknown is the newest version of a module that nobody can be asked about.
@@ -51,31 +61,51 @@ func (p Pins) List(ctx context.Context) ([]Pin, error) {
 	if err != nil {
 		return nil, err
 	}
-	var modules []string
-	for _, required := range mod.Require {
-		tool := slices.ContainsFunc(mod.Tool, func(t *modfile.Tool) bool { return within(t.Path, required.Mod.Path) })
-		if tool || !required.Indirect {
-			modules = append(modules, required.Mod.Path)
+	pins := listed(mod)
+	var wg sync.WaitGroup
+	var asked []string
+	for i := range pins {
+		url, ok := p.Repositories[pins[i].Module]
+		if !ok {
+			asked = append(asked, pins[i].Module)
+			continue
 		}
+		wg.Go(func() {
+			tags, err := p.tags(ctx, url)
+			if err == nil && len(tags) == 0 {
+				err = fmt.Errorf("%s has no releases", url)
+			}
+			if err != nil {
+				pins[i].Error = err.Error()
+				return
+			}
+			pins[i].Newest = tags[len(tags)-1].name
+		})
 	}
-	slices.Sort(modules)
-	newest, err := p.newest(ctx, modules)
+	newest, err := p.newest(ctx, asked)
+	wg.Wait()
 	if err != nil {
 		return nil, err
 	}
-	pins := make([]Pin, len(modules))
-	for i, path := range modules {
-		pins[i] = Pin{Module: path, Pinned: p.required(mod, path).Mod.Version, Newest: unknown}
-		if url, ok := p.Repositories[path]; ok {
-			pins[i].Release = release(p.required(mod, path))
-			if tags, err := p.tags(ctx, url); err == nil && len(tags) > 0 {
-				pins[i].Newest = tags[len(tags)-1].name
-			}
-		} else if version, ok := newest[path]; ok {
-			pins[i].Newest = version
+	for i := range pins {
+		if answer, ok := newest[pins[i].Module]; ok {
+			pins[i].Newest, pins[i].Error = answer.Newest, answer.Error
 		}
 	}
 	return pins, nil
+}
+
+// listed are the pins that List lists, before anybody is asked for what is newest.
+func listed(mod *modfile.File) []Pin {
+	var pins []Pin
+	for _, required := range mod.Require {
+		tool := slices.ContainsFunc(mod.Tool, func(t *modfile.Tool) bool { return within(t.Path, required.Mod.Path) })
+		if tool || !required.Indirect {
+			pins = append(pins, Pin{Module: required.Mod.Path, Pinned: required.Mod.Version, Release: release(required), Newest: unknown})
+		}
+	}
+	slices.SortFunc(pins, func(a, b Pin) int { return strings.Compare(a.Module, b.Module) })
+	return pins
 }
 
 // Find is the module that name means: its path, or the last part of it that is not a major version.
@@ -85,14 +115,12 @@ func (p Pins) Find(name string) (string, error) {
 		return "", err
 	}
 	var found []string
-	for _, required := range mod.Require {
-		short, _, ok := module.SplitPathVersion(required.Mod.Path)
-		if required.Mod.Path == name {
+	for _, pin := range listed(mod) {
+		if pin.Module == name {
 			return name, nil
 		}
-		tool := slices.ContainsFunc(mod.Tool, func(t *modfile.Tool) bool { return within(t.Path, required.Mod.Path) })
-		if ok && path.Base(short) == name && (tool || !required.Indirect) {
-			found = append(found, required.Mod.Path)
+		if short, _, ok := module.SplitPathVersion(pin.Module); ok && path.Base(short) == name {
+			found = append(found, pin.Module)
 		}
 	}
 	if len(found) != 1 {
@@ -121,30 +149,19 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 		}
 		err = fmt.Errorf("%w\ngo.mod and go.sum are as they were before", err)
 	}()
-	query := version
-	if query == "" {
-		query = "latest"
+	before, err := p.read()
+	if err != nil {
+		return err
 	}
-	tag := ""
-	if url, ok := p.Repositories[path]; ok {
-		tags, err := p.tags(ctx, url)
-		if err != nil {
-			return err
-		}
-		at := slices.IndexFunc(tags, func(t gitTag) bool { return t.name == version })
-		switch {
-		case version == "" && len(tags) > 0:
-			at = len(tags) - 1
-		case at < 0:
-			return fmt.Errorf("%s has no release %q", url, version)
-		}
-		tag, query = tags[at].name, tags[at].commit
+	query, tag, err := p.query(ctx, path, version)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintf(out, "go get %s@%s\n", path, query)
 	if _, err := p.run(ctx, "get", path+"@"+query); err != nil {
 		return err
 	}
-	if tag != "" {
+	if _, ok := p.Repositories[path]; ok {
 		if err := p.comment(path, tag); err != nil {
 			return err
 		}
@@ -157,15 +174,70 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 			return err
 		}
 	}
+	after, err := p.read()
+	if err != nil {
+		return err
+	}
+	moved := moves(before, after)
+	if len(moved) == 0 {
+		fmt.Fprintf(out, "%s is pinned there already\n", path)
+		return nil
+	}
+	for _, move := range moved {
+		fmt.Fprintln(out, move)
+	}
 	return check(ctx)
+}
+
+// query is what go(1) is to be asked for to get version of a module, and the release that this is if its tag is no version
+// to Go.
+func (p Pins) query(ctx context.Context, path, version string) (query, tag string, err error) {
+	url, ok := p.Repositories[path]
+	switch {
+	case ok && (version == "" || semver.IsValid(version) && !module.IsPseudoVersion(version)):
+		tags, err := p.tags(ctx, url)
+		if err != nil {
+			return "", "", err
+		}
+		at := slices.IndexFunc(tags, func(t gitTag) bool { return t.name == version })
+		if version == "" {
+			at = len(tags) - 1
+		}
+		if at < 0 {
+			return "", "", fmt.Errorf("%s has no release %q", url, version)
+		}
+		return tags[at].commit, tags[at].name, nil
+	case version == "":
+		return "latest", "", nil
+	default:
+		return version, "", nil
+	}
+}
+
+// moves says in a line each which pins differ.
+func moves(before, after *modfile.File) []string {
+	var lines []string
+	old := map[string]Pin{}
+	for _, pin := range listed(before) {
+		old[pin.Module] = pin
+	}
+	for _, pin := range listed(after) {
+		if was, ok := old[pin.Module]; ok && was != pin {
+			lines = append(lines, fmt.Sprintf("%s: %s, which was %s", pin.Module, pin.Version(), was.Version()))
+		}
+	}
+	if before.Go != nil && after.Go != nil && before.Go.Version != after.Go.Version {
+		lines = append(lines, fmt.Sprintf("go: %s, which was %s", after.Go.Version, before.Go.Version))
+	}
+	return lines
 }
 
 func (p Pins) run(ctx context.Context, args ...string) (string, error) {
 	return command.Output(ctx, command.New(ctx, p.Root, p.Environ, "go", args...))
 }
 
-// newest are the newest versions of modules, as far as they can be asked for.
-func (p Pins) newest(ctx context.Context, modules []string) (map[string]string, error) {
+// newest are the newest versions of modules, or why they are not known, by module.
+func (p Pins) newest(ctx context.Context, modules []string) (map[string]Pin, error) {
 	args := []string{"list", "-m", "-e", "-json"}
 	for _, path := range modules {
 		args = append(args, path+"@latest")
@@ -174,7 +246,7 @@ func (p Pins) newest(ctx context.Context, modules []string) (map[string]string, 
 	if err != nil {
 		return nil, err
 	}
-	versions := map[string]string{}
+	answers := map[string]Pin{}
 	for decoder := json.NewDecoder(strings.NewReader(out)); ; {
 		var one struct {
 			Path, Version string
@@ -182,13 +254,15 @@ func (p Pins) newest(ctx context.Context, modules []string) (map[string]string, 
 		}
 		err := decoder.Decode(&one)
 		if errors.Is(err, io.EOF) {
-			return versions, nil
+			return answers, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		if one.Error == nil {
-			versions[one.Path] = one.Version
+		if one.Error != nil {
+			answers[one.Path] = Pin{Newest: unknown, Error: one.Error.Err}
+		} else {
+			answers[one.Path] = Pin{Newest: one.Version}
 		}
 	}
 }
@@ -222,19 +296,25 @@ func release(required *modfile.Require) string {
 	return ""
 }
 
-// comment names the release beside the commit that go.mod pins.
+// comment names the release beside the commit that go.mod pins, or none if tag is empty.
 func (p Pins) comment(path, tag string) error {
 	mod, err := p.read()
 	if err != nil {
 		return err
 	}
 	required := p.required(mod, path)
-	text := "// release " + tag
+	var notes []string
 	if required.Indirect {
-		// The form in which go(1) keeps what stands behind it.
-		text = "// indirect; release " + tag
+		// First, the form in which go(1) keeps what stands behind it.
+		notes = append(notes, "indirect")
 	}
-	required.Syntax.Suffix = []modfile.Comment{{Token: text, Suffix: true}}
+	if tag != "" {
+		notes = append(notes, "release "+tag)
+	}
+	required.Syntax.Suffix = nil
+	if len(notes) > 0 {
+		required.Syntax.Suffix = []modfile.Comment{{Token: "// " + strings.Join(notes, "; "), Suffix: true}}
+	}
 	content, err := mod.Format()
 	if err != nil {
 		return err

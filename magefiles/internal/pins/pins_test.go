@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// newPins makes a module that pins example.org/tool v1.0.0, and a module proxy, in files, that has v1.1.0 too.
+// newPins makes a module that pins v1.0.0 of the tools example.org/tool and example.org/other, and a module proxy, in
+// files, that has v1.1.0 too. That of tool needs that of other.
 func newPins(t *testing.T) Pins {
 	t.Helper()
 	root, proxy := t.TempDir(), t.TempDir()
@@ -26,48 +28,61 @@ func newPins(t *testing.T) Pins {
 			t.Fatal(err)
 		}
 	}
-	const module = "example.org/tool"
-	dir := filepath.Join(proxy, module, "@v")
-	write(filepath.Join(dir, "list"), "v1.0.0\nv1.1.0\n")
-	for _, version := range []string{"v1.0.0", "v1.1.0"} {
-		mod := "module " + module + "\n\ngo 1.24\n"
-		write(filepath.Join(dir, version+".info"), `{"Version":"`+version+`","Time":"2026-01-01T00:00:00Z"}`)
-		write(filepath.Join(dir, version+".mod"), mod)
-		var archive bytes.Buffer
-		z := zip.NewWriter(&archive)
-		for name, content := range map[string]string{"go.mod": mod, "main.go": "package main\n\nfunc main() { println(\"" + version + "\") }\n"} {
-			w, err := z.Create(module + "@" + version + "/" + name)
-			if err != nil {
+	for _, module := range []string{"example.org/tool", "example.org/other"} {
+		dir := filepath.Join(proxy, module, "@v")
+		write(filepath.Join(dir, "list"), "v1.0.0\nv1.1.0\n")
+		for _, version := range []string{"v1.0.0", "v1.1.0"} {
+			mod := "module " + module + "\n\ngo 1.24\n"
+			if module == "example.org/tool" && version == "v1.1.0" {
+				mod += "\nrequire example.org/other v1.1.0\n"
+			}
+			write(filepath.Join(dir, version+".info"), `{"Version":"`+version+`","Time":"2026-01-01T00:00:00Z"}`)
+			write(filepath.Join(dir, version+".mod"), mod)
+			var archive bytes.Buffer
+			z := zip.NewWriter(&archive)
+			for name, content := range map[string]string{"go.mod": mod, "main.go": "package main\n\nfunc main() { println(\"" + version + "\") }\n"} {
+				w, err := z.Create(module + "@" + version + "/" + name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Write([]byte(content)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := z.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.Write([]byte(content)); err != nil {
-				t.Fatal(err)
-			}
+			write(filepath.Join(dir, version+".zip"), archive.String())
 		}
-		if err := z.Close(); err != nil {
-			t.Fatal(err)
-		}
-		write(filepath.Join(dir, version+".zip"), archive.String())
 	}
 	write(filepath.Join(root, "go.mod"), "module example.org/root\n\ngo 1.24\n")
 	cache := t.TempDir()
 	p := Pins{Root: root, Environ: append(os.Environ(), "GOPROXY=file://"+proxy, "GONOSUMDB=*", "GOSUMDB=off", "GOFLAGS=-modcacherw", "GOMODCACHE="+cache, "GOWORK=off")}
-	if _, err := p.run(t.Context(), "get", "-tool", module+"@v1.0.0"); err != nil {
+	if _, err := p.run(t.Context(), "get", "-tool", "example.org/tool@v1.0.0", "example.org/other@v1.0.0"); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
+// other is the pin that the tests do not move.
+var other = Pin{Module: "example.org/other", Pinned: "v1.0.0", Newest: "v1.1.0"}
+
 func TestWhatIsPinnedStandsBesideWhatIsNewest(t *testing.T) {
 	p := newPins(t)
-	want := Pin{Module: "example.org/tool", Pinned: "v1.0.0", Newest: "v1.1.0"}
-	if got, err := p.List(t.Context()); err != nil || len(got) != 1 || got[0] != want {
+	want := []Pin{other, {Module: "example.org/tool", Pinned: "v1.0.0", Newest: "v1.1.0"}}
+	if got, err := p.List(t.Context()); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	p.Environ = append(p.Environ, "GOPROXY=file:///no/such/folder")
-	want.Newest = unknown
-	if got, err := p.List(t.Context()); err != nil || len(got) != 1 || got[0] != want {
-		t.Errorf("without a proxy: %+v, %v", got, err)
+	p.Repositories = map[string]string{"example.org/other": "/no/such/repository"}
+	got, err := p.List(t.Context())
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("without a proxy: %+v, %v", got, err)
+	}
+	for i, pin := range got {
+		if pin.Newest != unknown || !strings.Contains(pin.Error, "/no/such/") || pin.Pinned != want[i].Pinned {
+			t.Errorf("without a proxy: %+v", pin)
+		}
 	}
 }
 
@@ -78,7 +93,7 @@ func TestAModuleIsFoundByTheEndOfItsPath(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	for _, name := range []string{"", "example.org", "other"} {
+	for _, name := range []string{"", "example.org", "third"} {
 		if got, err := p.Find(name); err == nil {
 			t.Errorf("%q is %q", name, got)
 		}
@@ -86,6 +101,7 @@ func TestAModuleIsFoundByTheEndOfItsPath(t *testing.T) {
 }
 
 func TestAPinIsMovedOrNothingIs(t *testing.T) {
+	const moved = "example.org/tool: v1.1.0, which was v1.0.0"
 	for _, test := range []struct {
 		version string
 		check   error
@@ -99,7 +115,8 @@ func TestAPinIsMovedOrNothingIs(t *testing.T) {
 		p := newPins(t)
 		before := p.files(t)
 		checked := ""
-		err := p.Move(t.Context(), "example.org/tool", test.version, &bytes.Buffer{}, func(ctx context.Context) error {
+		var said bytes.Buffer
+		err := p.Move(t.Context(), "example.org/tool", test.version, &said, func(ctx context.Context) error {
 			checked, _ = p.run(ctx, "list", "-m", "-f", "{{.Version}}", "example.org/tool")
 			return test.check
 		})
@@ -112,6 +129,35 @@ func TestAPinIsMovedOrNothingIs(t *testing.T) {
 		if err != nil || strings.TrimSpace(checked) != test.want || p.files(t) == before {
 			t.Errorf("%+v: %v, checked with %s", test, err, checked)
 		}
+		// The other is moved with it, which is said.
+		for _, want := range []string{moved, "example.org/other: v1.1.0, which was v1.0.0"} {
+			if !strings.Contains(said.String(), want) {
+				t.Errorf("%+v: it does not say %q: %s", test, want, &said)
+			}
+		}
+	}
+}
+
+func TestAPinThatStaysIsNotChecked(t *testing.T) {
+	p := newPins(t)
+	before := p.files(t)
+	var said bytes.Buffer
+	err := p.Move(t.Context(), "example.org/tool", "v1.0.0", &said, func(context.Context) error { return errors.New("it is checked") })
+	if err != nil || p.files(t) != before || !strings.Contains(said.String(), "already") {
+		t.Errorf("%v: %s", err, &said)
+	}
+}
+
+func TestAnInterruptedMoveIsTakenBack(t *testing.T) {
+	p := newPins(t)
+	before := p.files(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := p.Move(ctx, "example.org/tool", "", &bytes.Buffer{}, func(ctx context.Context) error {
+		cancel()
+		return context.Cause(ctx)
+	})
+	if !errors.Is(err, context.Canceled) || p.files(t) != before {
+		t.Errorf("%v:\n%s", err, p.files(t))
 	}
 }
 
@@ -164,6 +210,15 @@ func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
 	if err := p.Move(t.Context(), "example.org/tool", "v2.8.0", &said, nil); err == nil || !strings.Contains(err.Error(), `no release "v2.8.0"`) {
 		t.Errorf("got %v", err)
 	}
+	// What is no release is Go's to find, whether or not the repository can be reached: a commit, a branch.
+	said.Reset()
+	p.Repositories["example.org/tool"] = "/no/such/repository"
+	for _, version := range []string{commits[0][:12], "main", "v0.0.0-20260101000000-" + commits[0][:12]} {
+		if err := p.Move(t.Context(), "example.org/tool", version, &said, nil); err == nil || !strings.Contains(said.String(), "go get example.org/tool@"+version) {
+			t.Errorf("%s: %v: %s", version, err, &said)
+		}
+	}
+	p.Repositories["example.org/tool"] = repository
 	if err := p.comment("example.org/tool", "v2.10.0"); err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +226,15 @@ func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
 	if _, err := p.run(t.Context(), "mod", "tidy"); err != nil {
 		t.Fatal(err)
 	}
-	want := Pin{Module: "example.org/tool", Pinned: "v1.0.0", Release: "v2.10.0", Newest: "v2.10.0"}
-	if got, err := p.List(t.Context()); err != nil || len(got) != 1 || got[0] != want {
+	want := []Pin{other, {Module: "example.org/tool", Pinned: "v1.0.0", Release: "v2.10.0", Newest: "v2.10.0"}}
+	if got, err := p.List(t.Context()); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	// What takes its place and is no release is not called one.
+	if err := p.comment("example.org/tool", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.List(t.Context()); err != nil || got[1].Version() != "v1.0.0" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
