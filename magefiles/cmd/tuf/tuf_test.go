@@ -33,7 +33,7 @@ func newDescription(t *testing.T) description {
 			t.Fatal(err)
 		}
 	}
-	if err := keys.EnsureTimestamping(at("tsa")); err != nil {
+	if err := keys.EnsureTimestamping(at("tsa"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
