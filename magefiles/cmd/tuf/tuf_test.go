@@ -18,6 +18,7 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tuf"
+	older "github.com/sigstore/sigstore/pkg/tuf"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"sigstore-local/magefiles/internal/keys"
@@ -274,6 +275,41 @@ func TestARotationThatIsCutShortLeavesClientsTheirWay(t *testing.T) {
 		check("and rotated")
 		if newest, err := r.newest(metadata.ROOT); err != nil || newest != int64(i)+2 {
 			t.Errorf("the newest root has version %d: %v", newest, err)
+		}
+	}
+}
+
+func TestOlderClientsFindTheSingleFilesByTheirUsage(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if _, err := publish(d, now); err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile(filepath.Join(d.Trust, "root.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rotate(d, now); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(d.Repository)))
+	defer server.Close()
+	// What cosign v2 does, which takes the trusted root from the repository if there is one.
+	t.Setenv("TUF_ROOT", t.TempDir())
+	if err := older.Initialize(t.Context(), server.URL, first); err != nil {
+		t.Fatal(err)
+	}
+	client, err := older.NewFromEnv(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for usage, want := range map[older.UsageKind]string{older.Fulcio: d.Fulcio.File, older.CTFE: d.CTLog.File, older.Rekor: d.Rekor.File} {
+		content, err := os.ReadFile(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := client.GetTargetsByMeta(usage, nil)
+		if err != nil || len(found) != 1 || string(found[0].Target) != string(content) || found[0].Status != older.Active {
+			t.Errorf("for %s there are %+v: %v", usage, found, err)
 		}
 	}
 }
