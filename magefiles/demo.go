@@ -181,7 +181,8 @@ type demo struct {
 
 // newDemo begins once all that the demo needs runs, and lets other processes change the stack again.
 func newDemo(ctx context.Context, trust client.Trust) (*demo, error) {
-	s, err := load()
+	// Again, if a demo before this one has let others, and nothing had to be started since.
+	s, err := acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
