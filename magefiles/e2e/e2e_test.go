@@ -37,11 +37,7 @@ func (s *stack) publicKeys() string {
 	s.t.Helper()
 	var all string
 	for _, name := range []string{"rekor.pub", "rekor-tiles.pub", "ctfe.pub", "ca-root.pem", "tsa/chain.pem", "cosign.pub"} {
-		content, err := os.ReadFile(s.config.Key(name))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		all += string(content)
+		all += s.read(s.config.Key(name))
 	}
 	return all
 }
@@ -387,21 +383,13 @@ func TestTwoStacksRunSideBySide(t *testing.T) {
 	wg.Wait()
 	one.only(names...)
 	other.only(names...)
-	if one.publicKeysOf("rekor.pub") == other.publicKeysOf("rekor.pub") {
+	if one.read(one.config.Key("rekor.pub")) == other.read(other.config.Key("rekor.pub")) {
 		t.Error("both have the same key")
 	}
 	one.must("stop")
 	one.only()
 	other.only(names...)
 	other.must("stop")
-}
-
-func (s *stack) publicKeysOf(name string) string {
-	content, err := os.ReadFile(s.config.Key(name))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(content)
 }
 
 func TestServicesNamesWhatStartRuns(t *testing.T) {

@@ -189,13 +189,20 @@ func TestAChangeOfWhatIsTrustedIsPublished(t *testing.T) {
 
 func TestANewRootHasNewKeysAndIsSignedByTheOldOnes(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	for range 3 { // the first of which makes the repository
+	r, err := publish(d, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := load[metadata.TimestampType](filepath.Join(d.Repository, "timestamp.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
 		if err := rotate(d, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	d.has(t, 4, 4, 4, 4)
-	r := &repository{description: d}
 	seen := map[string]bool{}
 	for version := int64(1); version <= 4; version++ {
 		root, err := load[metadata.RootType](r.versioned(version, metadata.ROOT))
@@ -211,6 +218,9 @@ func TestANewRootHasNewKeysAndIsSignedByTheOldOnes(t *testing.T) {
 			if info, err := os.Stat(filepath.Join(d.Keys, id+".pem")); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("%v: %v", info, err)
 			}
+		}
+		if err := root.VerifyDelegate(metadata.TIMESTAMP, old); (err == nil) != (version == 1) {
+			t.Errorf("root %d and what the first root's key has signed: %v", version, err)
 		}
 	}
 }
