@@ -1,11 +1,9 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestBadArgumentsAreRefused(t *testing.T) {
@@ -69,20 +67,6 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		refused++
 	}
 	t.Logf("%d bad arguments are refused", refused)
-}
-
-func TestAClockThatJumpedIsSaid(t *testing.T) {
-	made := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	root := &x509.Certificate{NotBefore: made, NotAfter: made.AddDate(10, 0, 0)}
-	if err := checkClock(root, made.Add(time.Hour)); err != nil {
-		t.Error(err)
-	}
-	for _, now := range []time.Time{made.Add(-time.Minute), made.AddDate(11, 0, 0)} {
-		err := checkClock(root, now)
-		if err == nil || !strings.Contains(err.Error(), "the clock says "+now.Format(time.RFC3339)) || !strings.Contains(err.Error(), "2026-03-01") {
-			t.Errorf("at %s: %v", now, err)
-		}
-	}
 }
 
 func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {

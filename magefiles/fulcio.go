@@ -16,6 +16,7 @@ import (
 
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/keys"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -100,22 +101,13 @@ func caRoot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the CA's certificate on the token %q: %w", s.config.PKCS11Token, err)
 	}
-	if err := checkClock(certificate, time.Now()); err != nil {
+	if err := keys.CheckClock("the CA's certificate", certificate, time.Now()); err != nil {
 		return err
 	}
 	if len(known) > 0 {
 		return nil
 	}
 	return renameio.WriteFile(file, []byte(root), 0o644)
-}
-
-// checkClock refuses a time at which the CA's certificate is not valid, and with it nothing that the CA signs.
-func checkClock(root *x509.Certificate, now time.Time) error {
-	if now.Before(root.NotBefore) || now.After(root.NotAfter) {
-		return fmt.Errorf("the clock says %s, and the CA's certificate is valid from %s to %s: set the clock, or make a new CA with `go tool mage reset`",
-			now.UTC().Format(time.RFC3339), root.NotBefore.UTC().Format(time.RFC3339), root.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return nil
 }
 
 // Start runs Fulcio once the CT log and Dex are up.

@@ -56,7 +56,7 @@ func (Demo) Login(
 	d.step("The certificate is for "+identity+", who signed in. Verify that, the issuer who says so, and the entry in the log.", verify(identity, artifact)...)
 	d.refused("Somebody else did not sign in: another identity is refused.", wrongIdentity, verify(mallory, artifact)...)
 	d.refused("Another file is refused.", wrongFile, verify(identity, changed)...)
-	return d.done(identity + " signed in and signed. Only Dex saw the password; cosign got a token, and no key was kept.", "")
+	return d.done(identity+" signed in and signed. Only Dex saw the password; cosign got a token, and no key was kept.", "")
 }
 
 // flow is a way to sign in.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/magefile/mage/mg"
 
@@ -29,7 +30,7 @@ func tsaCertificates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return keys.EnsureTimestamping(s.config.Key("tsa"))
+	return keys.EnsureTimestamping(s.config.Key("tsa"), time.Now())
 }
 
 // Restart builds what has changed of the timestamp authority and restarts that alone.

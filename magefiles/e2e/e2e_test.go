@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -38,12 +37,8 @@ func (s *stack) verifyAll(image string) {
 func (s *stack) publicKeys() string {
 	s.t.Helper()
 	var all string
-	for _, name := range []string{"rekor.pub", "ctfe.pub", "ca-root.pem", "cosign.pub"} {
-		content, err := os.ReadFile(s.config.Key(name))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		all += string(content)
+	for _, name := range []string{"rekor.pub", "rekor-tiles.pub", "ctfe.pub", "ca-root.pem", "tsa/chain.pem", "cosign.pub"} {
+		all += s.read(s.config.Key(name))
 	}
 	return all
 }
@@ -100,6 +95,7 @@ func TestThreeLevels(t *testing.T) {
 		s.must("stop")
 		t.Logf("stop took %s", time.Since(began))
 		s.only()
+		s.pasteOffline(bundle.stdout)
 		began = time.Now()
 		s.must("start")
 		t.Logf("start took %s", time.Since(began))
@@ -224,7 +220,26 @@ func (s *stack) paste(printed string) {
 	}
 }
 
+// pasteOffline runs the command of demo:bundle that verifies, where there is no network, and nothing of the stack's runs.
+func (s *stack) pasteOffline(printed string) {
+	s.t.Helper()
+	commands := regexp.MustCompile(`(?m)^    \$ (eval .*|cosign verify-blob .*artifact\.txt)$`).FindAllStringSubmatch(printed, 2)
+	if len(commands) < 2 {
+		s.t.Fatalf("the demo does not verify: %s", printed)
+	}
+	args := []string{"sh", "-ec", commands[0][1] + "\n" + commands[1][1]}
+	if err := canIsolate(); err != nil {
+		s.t.Logf("with the network: %v", err)
+	} else {
+		args = append(isolated(), args...)
+	}
+	if r := s.run("/", args[0], args[1:]...); r.code != 0 || !strings.Contains(r.stderr, "Verified OK") {
+		s.t.Errorf("%s", r)
+	}
+}
+
 func (s *stack) checkModes() {
+	private := 0
 	err := filepath.WalkDir(s.config.State, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -244,13 +259,20 @@ func (s *stack) checkModes() {
 			s.t.Errorf("the folder %s has mode %o", path, mode)
 		case !entry.IsDir() && (top == "secrets" || top == "config") && mode != 0o600:
 			s.t.Errorf("%s has mode %o", path, mode)
-		case top == "keys" && (strings.HasSuffix(path, "rekor.pem") || strings.HasSuffix(path, "ctfe.pem") || strings.HasSuffix(path, ".key")) && mode != 0o600:
-			s.t.Errorf("%s has mode %o", path, mode)
+		case top == "keys" && !entry.IsDir() && strings.Contains(s.read(path), "PRIVATE KEY-----"):
+			private++
+			if mode != 0o600 {
+				s.t.Errorf("%s has mode %o", path, mode)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		s.t.Error(err)
+	}
+	// Those of the logs, the timestamp authority, the TUF repository and the demos.
+	if want := 3 + 1 + 4 + 2; private != want {
+		s.t.Errorf("there are %d private keys, not %d", private, want)
 	}
 }
 
@@ -417,21 +439,13 @@ func TestTwoStacksRunSideBySide(t *testing.T) {
 	wg.Wait()
 	one.only(names...)
 	other.only(names...)
-	if one.publicKeysOf("rekor.pub") == other.publicKeysOf("rekor.pub") {
+	if one.read(one.config.Key("rekor.pub")) == other.read(other.config.Key("rekor.pub")) {
 		t.Error("both have the same key")
 	}
 	one.must("stop")
 	one.only()
 	other.only(names...)
 	other.must("stop")
-}
-
-func (s *stack) publicKeysOf(name string) string {
-	content, err := os.ReadFile(s.config.Key(name))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(content)
 }
 
 func TestServicesNamesWhatStartRuns(t *testing.T) {
@@ -606,12 +620,12 @@ exit 7
 
 func TestEverythingWorksWithoutANetwork(t *testing.T) {
 	t.Parallel()
-	if out, err := exec.Command("unshare", "-rn", "true").CombinedOutput(); err != nil {
-		t.Skipf("no network namespace can be made here: %v: %s", err, out)
+	if err := canIsolate(); err != nil {
+		t.Skip(err)
 	}
 	s := newStack(t)
-	script := "ip link set lo up 2>/dev/null || ifconfig lo up; go tool mage demo:keyed demo:rekor demo:keyless stop"
-	if r := s.run(s.config.Root, "unshare", "-n", "sh", "-c", script); r.code != 0 {
+	command := append(isolated(), "go", "tool", "mage", "demo:keyed", "demo:rekor", "demo:keyless", "demo:bundle", "demo:attest", "stop")
+	if r := s.run(s.config.Root, command[0], command[1:]...); r.code != 0 {
 		t.Errorf("%s", r)
 	}
 }
@@ -634,6 +648,7 @@ func TestEveryTargetWorksAloneAndFromAnyFolder(t *testing.T) {
 		{"rekorTiles:start", regexp.MustCompile(`^$`), []string{"rekor-tiles"}},
 		{"tuf:start", regexp.MustCompile(`^$`), []string{"tuf"}},
 		{"ct:start", regexp.MustCompile(`^$`), []string{"mariadb", "log-server", "log-signer", "ct"}},
+		{"demo:bundle", regexp.MustCompile(`Verified OK`), []string{"mariadb", "log-server", "log-signer", "ct", "dex", "fulcio", "tsa", "rekor-tiles"}},
 	} {
 		s := newStack(t)
 		r := s.run(filepath.Join(s.config.Root, below[i%len(below)]), "go", "tool", "mage", test.target)

@@ -121,6 +121,7 @@ func TestLivingWithIt(t *testing.T) {
 	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
 	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
 	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
+	t.Run("the README's commands for clients work", func(t *testing.T) { s.in(t).checkReadme() })
 	t.Run("bundle has no secret", func(t *testing.T) { s.in(t).checkBundle() })
 	t.Run("doctor finds nothing", func(t *testing.T) {
 		if r := s.in(t).mage("doctor"); r.code != 0 || strings.Contains(r.stdout, "✗") {
@@ -231,6 +232,8 @@ func (s *stack) checkEnv() {
 	for name, want := range map[string]string{
 		"REKOR_URL": s.config.URL("REKOR"), "FULCIO_URL": s.config.URL("FULCIO"), "OIDC_URL": s.config.Issuer(), "ISSUER_URL": s.config.Issuer(),
 		"CT_LOG_KEY": s.config.Key("ctfe.pub"), "TUF_ROOT": filepath.Join(s.config.Home(), "tuf"),
+		"TRUSTED_ROOT": s.config.Trust("trusted_root.json"), "SIGNING_CONFIG": s.config.Trust("signing_config.json"),
+		"TUF_MIRROR": s.config.TUFMirror(), "TUF_ROOT_JSON": s.config.Trust("root.json"), "TSA_URL": s.config.URL("TSA"), "REKOR_V2_URL": s.config.RekorV2(),
 	} {
 		if values[name] != want {
 			t.Errorf("%s is %q, not %q", name, values[name], want)
@@ -250,16 +253,64 @@ func (s *stack) checkEnv() {
 	if sh := s.must("env").stdout; strings.Contains(sh, values["COSIGN_PASSWORD"]) {
 		t.Errorf("the secret is shown: %s", sh)
 	}
-	// After it, plain commands need no flag that names a part of the stack.
-	key := filepath.Join(s.home, "plain")
-	r := s.run(s.home, "sh", "-ec", `eval "$(cd "$1" && go tool mage env -token)"
-echo plain > blob
-cosign sign-blob --bundle blob.json blob
-cosign verify-blob --bundle blob.json --certificate-identity "$2" --certificate-oidc-issuer "$ISSUER_URL" blob
-rekor-cli loginfo --store_tree_state=false
-rm blob blob.json`, "sh", s.config.Root, s.config.Email, key)
-	if r.code != 0 || !strings.Contains(r.stderr, "Verified OK") {
-		t.Errorf("%s", r)
+}
+
+// checkReadme runs what the README says for a shell, and for clients that are built here.
+func (s *stack) checkReadme() {
+	t := s.t
+	readme := s.read(filepath.Join(s.config.Root, "README.md"))
+	inShell := func(commands string) {
+		t.Helper()
+		// The README's commands are typed in the checkout; what they leave goes into the test's folder.
+		script := `go() (cd "$ROOT" && command go "$@")` + "\n" + commands
+		r := s.run(s.home, "env", "ROOT="+s.config.Root, "sh", "-ec", script)
+		if r.code != 0 {
+			t.Errorf("%s\n%s", commands, r)
+		}
+	}
+	block := regexp.MustCompile("(?s)```sh\n(eval .*?)```").FindStringSubmatch(readme)
+	if block == nil {
+		t.Fatal("the README shows no shell")
+	}
+	inShell(block[1])
+	const env = `eval "$(go tool mage env -token)"` + "\n"
+	code := regexp.MustCompile("`([^`]+)`")
+	rows := regexp.MustCompile(`(?m)^\| (cosign v2.*|rekor-cli) \| (.*) \| (.*) \|$`).FindAllStringSubmatch(readme, -1)
+	if len(rows) != 4 {
+		t.Fatalf("the README's clients are %q", rows)
+	}
+	command := ""
+	for _, row := range rows {
+		commands := env
+		for _, setting := range code.FindAllStringSubmatch(row[2], -1) {
+			commands += setting[1] + "\n"
+		}
+		if found := code.FindStringSubmatch(row[3]); found != nil { // else it is the same as the row's before
+			command = found[1]
+		}
+		inShell(commands + command)
+	}
+	// What kubectl would get.
+	manifest := regexp.MustCompile("(?s)```sh\n(kubectl apply .*?)```").FindStringSubmatch(readme)
+	if manifest == nil {
+		t.Fatal("the README has no TrustRoot")
+	}
+	inShell(env + "kubectl() { cat > trustroot.yaml; }\n" + manifest[1])
+	var keys []string
+	for _, found := range regexp.MustCompile(`(?m)^ +(?:certChain|publicKey): (\S+)$`).FindAllStringSubmatch(s.read(filepath.Join(s.home, "trustroot.yaml")), -1) {
+		key, err := base64.StdEncoding.DecodeString(found[1])
+		if err != nil {
+			t.Error(err)
+		}
+		keys = append(keys, string(key))
+	}
+	if want := []string{s.read(s.config.Key("ca-root.pem")), s.read(s.config.Key("ctfe.pub")), s.read(s.config.Key("rekor.pub"))}; !slices.Equal(keys, want) {
+		t.Errorf("the TrustRoot has the keys %q", keys)
+	}
+	for _, left := range []string{"hello.txt", "hello.json", "hello.sigstore.json", "trustroot.yaml"} {
+		if err := os.Remove(filepath.Join(s.home, left)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -53,8 +53,8 @@ func TestTheReadmeDoesWhatItSays(t *testing.T) {
 	s.moveTo(filepath.Join(s.home, "sigstore-local"))
 	count := 0
 	for _, b := range blocks(t, text) {
-		if b.commands == "go tool mage test\n" {
-			continue // that runs this
+		if b.commands == "go tool mage test\n" || strings.HasPrefix(b.commands, "kubectl ") {
+			continue // that runs this; checkReadme looks at what a cluster would be given
 		}
 		count++
 		t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) {

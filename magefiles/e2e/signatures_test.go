@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -19,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 
@@ -208,30 +211,30 @@ func (s *stack) verifyInclusion(one signature) error {
 		if err := proof.VerifyInclusion(rfc6962.DefaultHasher, p.LogIndex, p.TreeSize, rfc6962.DefaultHasher.HashLeaf(body), hashes, root); err != nil {
 			return err
 		}
-		if err := s.verifyCheckpoint(p.Checkpoint, p.TreeSize, root); err != nil {
+		if err := verifyCheckpoint(s.config.Key("rekor.pub"), p.Checkpoint, p.TreeSize, root); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// verifyCheckpoint checks that Rekor's key signed the checkpoint, and that it says size and root.
-func (s *stack) verifyCheckpoint(checkpoint string, size uint64, root []byte) error {
+// verifyCheckpoint checks that the key in a file has signed a checkpoint, which is a signed note, and that it says size and
+// root.
+func verifyCheckpoint(keyFile, checkpoint string, size uint64, root []byte) error {
 	text, signed, ok := strings.Cut(checkpoint, "\n\n— ")
-	lines := strings.Split(text, "\n")
-	fields := strings.Fields(signed)
-	if !ok || len(lines) < 3 || len(fields) < 2 {
-		return fmt.Errorf("not a checkpoint: %q", checkpoint)
+	lines, fields := strings.Split(text, "\n"), strings.Fields(signed)
+	if !ok || len(lines) < 3 || len(fields) < 2 || fields[0] != "localhost" || strings.Fields(lines[0])[0] != "localhost" {
+		return fmt.Errorf("not a checkpoint of this stack's: %q", checkpoint)
 	}
 	if lines[1] != fmt.Sprint(size) || lines[2] != base64.StdEncoding.EncodeToString(root) {
 		return fmt.Errorf("the checkpoint is of another tree: %q", checkpoint)
 	}
-	content, err := os.ReadFile(s.config.Key("rekor.pub"))
+	content, err := os.ReadFile(keyFile)
 	if err != nil {
 		return err
 	}
 	block, _ := pem.Decode(content)
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
 		return err
 	}
@@ -239,12 +242,46 @@ func (s *stack) verifyCheckpoint(checkpoint string, size uint64, root []byte) er
 	if err != nil || len(raw) < 4 {
 		return fmt.Errorf("the checkpoint's signature is %q: %v", fields[1], err)
 	}
-	digest := sha256.Sum256([]byte(text + "\n"))
 	// The first four bytes are a hint at the key.
-	if !ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), digest[:], raw[4:]) {
-		return errors.New("the checkpoint is not signed by Rekor's key")
+	hint, message, right := raw[:4], []byte(text+"\n"), false
+	switch key := public.(type) {
+	case *ecdsa.PublicKey: // of Rekor v1, whose hint is of a kind of its own
+		digest := sha256.Sum256(message)
+		right = ecdsa.VerifyASN1(key, digest[:], raw[4:])
+	case ed25519.PublicKey: // of Rekor v2
+		id := sha256.Sum256(append([]byte("localhost\n\x01"), key...))
+		right = bytes.Equal(hint, id[:4]) && ed25519.Verify(key, message, raw[4:])
+	}
+	if !right {
+		return fmt.Errorf("the checkpoint is not signed by the key in %s", keyFile)
 	}
 	return nil
+}
+
+// logged is the one log entry in a Sigstore bundle.
+func logged(file string) (*rekor.TransparencyLogEntry, error) {
+	entity, err := bundle.LoadJSONFromPath(file)
+	if err != nil {
+		return nil, err
+	}
+	entries := entity.GetVerificationMaterial().GetTlogEntries()
+	if len(entries) != 1 {
+		return nil, fmt.Errorf("%s has %d log entries", file, len(entries))
+	}
+	return entries[0], nil
+}
+
+// verifyProof checks the inclusion proof in a Sigstore bundle and the checkpoint that it leads to, with nothing of Rekor's.
+func verifyProof(file, keyFile string) error {
+	entry, err := logged(file)
+	if err != nil {
+		return err
+	}
+	p, leaf := entry.GetInclusionProof(), rfc6962.DefaultHasher.HashLeaf(entry.GetCanonicalizedBody())
+	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(p.GetLogIndex()), uint64(p.GetTreeSize()), leaf, p.GetHashes(), p.GetRootHash()); err != nil {
+		return err
+	}
+	return verifyCheckpoint(keyFile, p.GetCheckpoint().GetEnvelope(), uint64(p.GetTreeSize()), p.GetRootHash())
 }
 
 // verifyEach checks every signature.

@@ -318,6 +318,25 @@ func (on terminal) wait(what string, until func() bool) {
 	}
 }
 
+// file writes a file of the test's.
+func (s *stack) file(name, content string) string {
+	s.t.Helper()
+	path := filepath.Join(s.home, name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+func (s *stack) read(file string) string {
+	s.t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(content)
+}
+
 // syncBuffer collects what a running command writes.
 type syncBuffer struct {
 	mu     sync.Mutex

@@ -23,7 +23,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -51,7 +50,7 @@ type source struct {
 
 func main() {
 	actions := map[string]func(description) error{
-		"publish": func(d description) error { return publish(d, time.Now()) },
+		"publish": func(d description) error { _, err := publish(d, time.Now()); return err },
 		"rotate":  func(d description) error { return rotate(d, time.Now()) },
 		"serve":   serve,
 	}
@@ -81,40 +80,32 @@ func read(file string) (d description, err error) {
 }
 
 // publish brings what clients trust, and the repository that holds it, up to date.
-func publish(d description, now time.Time) error {
+func publish(d description, now time.Time) (*repository, error) {
 	files, err := trust(d)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for name, content := range files {
-		if name == signingConfigTarget {
-			name = "signing_config.json"
-		}
-		if err := replace(filepath.Join(d.Trust, name), content.text); err != nil {
-			return err
-		}
-	}
-	r, err := open(d, now)
+	r, err := open(d, files, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.update(files)
+	return r, r.update()
 }
 
 // rotate gives the repository a new root.
 func rotate(d description, now time.Time) error {
-	if err := publish(d, now); err != nil {
-		return err
-	}
-	r, err := open(d, now)
+	r, err := publish(d, now)
 	if err != nil {
 		return err
 	}
 	if err := r.rotate(); err != nil {
 		return err
 	}
+	if err := r.update(); err != nil {
+		return err
+	}
 	fmt.Printf("The root has version %d and new keys.\n", r.root.Signed.Version)
-	return publish(d, now)
+	return nil
 }
 
 // serve serves the repository until it is told to end.

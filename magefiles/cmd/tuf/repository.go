@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,17 +32,22 @@ const (
 var roles = []string{metadata.ROOT, metadata.TARGETS, metadata.SNAPSHOT, metadata.TIMESTAMP}
 
 // repository is a TUF repository with consistent snapshots. Metadata has its version in its file's name, but for
-// timestamp.json, which is written last and makes what it leads to the repository's state.
+// timestamp.json, which makes what it leads to the repository's state.
+//
+// A root with new keys is written last, once all that it has to verify is there, signed by the keys of the root before it
+// as well. So clients find their way at every moment, and still do if this process is killed at one.
 type repository struct {
-	dir, keys, trust string
-	now              time.Time
-	root             *metadata.Metadata[metadata.RootType]
+	description
+	now    time.Time
+	files  map[string]target // what it holds
+	root   *metadata.Metadata[metadata.RootType]
+	before *metadata.Metadata[metadata.RootType] // the root that this one is to replace, if its keys are new
 }
 
 // open reads the newest root, or makes the first one, and renews one that is about to expire.
-func open(d description, now time.Time) (*repository, error) {
-	r := &repository{dir: d.Repository, keys: d.Keys, trust: d.Trust, now: now}
-	for _, dir := range []string{r.keys, filepath.Join(r.dir, "targets")} {
+func open(d description, files map[string]target, now time.Time) (*repository, error) {
+	r := &repository{description: d, files: files, now: now}
+	for _, dir := range []string{r.Keys, filepath.Join(r.Repository, "targets")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -52,7 +58,7 @@ func open(d description, now time.Time) (*repository, error) {
 	}
 	if version == 0 {
 		r.root = metadata.Root(r.expiry())
-		return r, r.newRoot(nil)
+		return r, r.newKeys()
 	}
 	if r.root, err = load[metadata.RootType](r.versioned(version, metadata.ROOT)); err != nil {
 		return nil, err
@@ -63,22 +69,20 @@ func open(d description, now time.Time) (*repository, error) {
 	if !r.fresh(r.root.Signed.Expires) {
 		r.root.Signed.Version++
 		r.root.Signed.Expires = r.expiry()
-		return r, r.writeRoot(r.root.Signed.Roles[metadata.ROOT].KeyIDs)
+		return r, sign(r, metadata.ROOT, r.root)
 	}
 	return r, nil
 }
 
-// rotate replaces every key by a new root, which the old root's key signs too, so that clients follow it.
+// rotate replaces the root by one with new keys.
 func (r *repository) rotate() error {
-	old := r.root.Signed.Roles[metadata.ROOT].KeyIDs
-	version := r.root.Signed.Version
-	r.root = metadata.Root(r.expiry())
-	r.root.Signed.Version = version + 1
-	return r.newRoot(old)
+	r.before, r.root = r.root, metadata.Root(r.expiry())
+	r.root.Signed.Version = r.before.Signed.Version + 1
+	return r.newKeys()
 }
 
-// newRoot gives the root a new key for each role, and signs it with that and those of the IDs others.
-func (r *repository) newRoot(others []string) error {
+// newKeys gives the root a new key for each role, and signs it.
+func (r *repository) newKeys() error {
 	for _, role := range roles {
 		key, err := r.newKey()
 		if err != nil {
@@ -88,40 +92,15 @@ func (r *repository) newRoot(others []string) error {
 			return err
 		}
 	}
-	return r.writeRoot(append(r.root.Signed.Roles[metadata.ROOT].KeyIDs, others...))
+	return sign(r, metadata.ROOT, r.root)
 }
 
-func (r *repository) writeRoot(keyIDs []string) error {
-	if err := sign(r, r.root, keyIDs); err != nil {
-		return err
-	}
-	text, err := r.root.ToBytes(true)
+// update brings targets, snapshot and timestamp up to the files and to the root's keys, renews what is about to expire,
+// writes the root, and gives clients what they take as files.
+func (r *repository) update() error {
+	targets, err := r.targets()
 	if err != nil {
 		return err
-	}
-	return replace(r.versioned(r.root.Signed.Version, metadata.ROOT), text)
-}
-
-// update brings targets, snapshot and timestamp up to files and to the root's keys, and renews what is about to expire.
-func (r *repository) update(files map[string]target) error {
-	targets := metadata.Targets()
-	for name, file := range files {
-		info, err := metadata.TargetFile().FromBytes(name, file.text, "sha256")
-		if err != nil {
-			return err
-		}
-		if file.usage != "" {
-			custom, err := json.Marshal(map[string]any{"sigstore": map[string]string{"status": "Active", "usage": file.usage, "uri": file.uri}})
-			if err != nil {
-				return err
-			}
-			info.Custom = (*json.RawMessage)(&custom)
-		}
-		targets.Signed.Targets[name] = info
-		prefixed := fmt.Sprintf("%s.%s", info.Hashes["sha256"], name)
-		if err := replace(filepath.Join(r.dir, "targets", prefixed), file.text); err != nil {
-			return err
-		}
 	}
 	version, err := upToDate(r, metadata.TARGETS, targets, func(m *metadata.TargetsType) state { return state{&m.Version, &m.Expires} })
 	if err != nil {
@@ -138,12 +117,49 @@ func (r *repository) update(files map[string]target) error {
 	if _, err := upToDate(r, metadata.TIMESTAMP, timestamp, func(m *metadata.TimestampType) state { return state{&m.Version, &m.Expires} }); err != nil {
 		return err
 	}
-	// A client may begin with any root, and saves the way to the newest with that.
-	text, err := os.ReadFile(r.versioned(r.root.Signed.Version, metadata.ROOT))
+	root, err := r.root.ToBytes(true)
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(r.trust, "root.json"), text)
+	if err := replace(r.versioned(r.root.Signed.Version, metadata.ROOT), root); err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{
+		"trusted_root.json":        r.files[trustedRootTarget].text,
+		"signing_config.json":      r.files[signingConfigTarget].text,
+		"client_trust_config.json": r.files[clientTrustConfigTarget].text,
+		// A client may begin with any root, and saves the way to the newest with that.
+		"root.json": root,
+	} {
+		if err := replace(filepath.Join(r.Trust, name), content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// targets writes the files, and lists them.
+func (r *repository) targets() (*metadata.Metadata[metadata.TargetsType], error) {
+	targets := metadata.Targets()
+	for name, file := range r.files {
+		info, err := metadata.TargetFile().FromBytes(name, file.text, "sha256")
+		if err != nil {
+			return nil, err
+		}
+		if file.usage != "" {
+			custom, err := json.Marshal(map[string]any{"sigstore": map[string]string{"status": "Active", "usage": file.usage, "uri": file.uri}})
+			if err != nil {
+				return nil, err
+			}
+			info.Custom = (*json.RawMessage)(&custom)
+		}
+		targets.Signed.Targets[name] = info
+		prefixed := fmt.Sprintf("%s.%s", info.Hashes["sha256"], name)
+		if err := replace(filepath.Join(r.Repository, "targets", prefixed), file.text); err != nil {
+			return nil, err
+		}
+	}
+	return targets, nil
 }
 
 // state is what changes of metadata although it says the same.
@@ -155,7 +171,7 @@ type state struct {
 // upToDate writes wanted as the next version of role's metadata, unless the newest one says the same, has the root's
 // signatures and does not expire soon. It returns the version that then holds.
 func upToDate[T metadata.Roles](r *repository, role string, wanted *metadata.Metadata[T], parts func(*T) state) (int64, error) {
-	name := filepath.Join(r.dir, role+".json")
+	name := filepath.Join(r.Repository, role+".json")
 	if role != metadata.TIMESTAMP {
 		version, err := r.newest(role)
 		if err != nil {
@@ -183,7 +199,7 @@ func upToDate[T metadata.Roles](r *repository, role string, wanted *metadata.Met
 		*next.version++
 	}
 	*next.expires = r.expiry()
-	if err := sign(r, wanted, r.root.Signed.Roles[role].KeyIDs); err != nil {
+	if err := sign(r, role, wanted); err != nil {
 		return 0, err
 	}
 	text, err := wanted.ToBytes(true)
@@ -207,14 +223,14 @@ func equal(a, b any) (bool, error) {
 
 func (r *repository) expiry() time.Time            { return r.now.Add(lifetime).UTC().Truncate(time.Second) }
 func (r *repository) fresh(expires time.Time) bool { return expires.Sub(r.now) > renewal }
-func (r *repository) keyFile(id string) string     { return filepath.Join(r.keys, id+".pem") }
+func (r *repository) keyFile(id string) string     { return filepath.Join(r.Keys, id+".pem") }
 func (r *repository) versioned(version int64, role string) string {
-	return filepath.Join(r.dir, fmt.Sprintf("%d.%s.json", version, role))
+	return filepath.Join(r.Repository, fmt.Sprintf("%d.%s.json", version, role))
 }
 
 // newest is the highest version of role's metadata, 0 if there is none.
 func (r *repository) newest(role string) (int64, error) {
-	names, err := filepath.Glob(filepath.Join(r.dir, "*."+role+".json"))
+	names, err := filepath.Glob(filepath.Join(r.Repository, "*."+role+".json"))
 	if err != nil {
 		return 0, err
 	}
@@ -249,10 +265,14 @@ func (r *repository) newKey() (*metadata.Key, error) {
 	return key, renameio.WriteFile(r.keyFile(id), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
-// sign replaces the signatures of m by those of the keys with the given IDs.
-func sign[T metadata.Roles](r *repository, m *metadata.Metadata[T], keyIDs []string) error {
+// sign replaces the signatures of m, which is role's metadata, by those of the root's keys and of the root before it.
+func sign[T metadata.Roles](r *repository, role string, m *metadata.Metadata[T]) error {
+	ids := r.root.Signed.Roles[role].KeyIDs
+	if r.before != nil {
+		ids = slices.Concat(ids, r.before.Signed.Roles[role].KeyIDs)
+	}
 	m.ClearSignatures()
-	for _, id := range keyIDs {
+	for _, id := range ids {
 		content, err := os.ReadFile(r.keyFile(id))
 		if err != nil {
 			return damaged(r.keyFile(id), err)

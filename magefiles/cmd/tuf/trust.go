@@ -22,10 +22,11 @@ import (
 // clientTrustConfig is the media type of a ClientTrustConfig (sigstore_trustroot.proto).
 const clientTrustConfig = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 
-// The names that the public Sigstore's repository gives these.
+// The names of the repository's files, which are those of the public Sigstore's as far as that has them.
 const (
-	trustedRootTarget   = "trusted_root.json"
-	signingConfigTarget = "signing_config.v0.2.json"
+	trustedRootTarget       = "trusted_root.json"
+	signingConfigTarget     = "signing_config.v0.2.json"
+	clientTrustConfigTarget = "client_trust_config.json"
 )
 
 // always is when the services' keys begin to be valid. They are made with the stack, but copies of their files, put
@@ -53,7 +54,7 @@ func trust(d description) (map[string]target, error) {
 	for name, message := range map[string]proto.Message{
 		trustedRootTarget:   trusted,
 		signingConfigTarget: signing,
-		"client_trust_config.json": &prototrustroot.ClientTrustConfig{
+		clientTrustConfigTarget: &prototrustroot.ClientTrustConfig{
 			MediaType: clientTrustConfig, TrustedRoot: trusted, SigningConfig: signing,
 		},
 	} {
@@ -79,12 +80,6 @@ func trust(d description) (map[string]target, error) {
 	}
 	return files, nil
 }
-
-type protoJSON struct {
-	*prototrustroot.ClientTrustConfig
-}
-
-func (p protoJSON) MarshalJSON() ([]byte, error) { return protojson.Marshal(p.ClientTrustConfig) }
 
 // stable writes JSON the same way each time, which protojson avoids on purpose.
 func stable(text []byte) ([]byte, error) {

@@ -8,6 +8,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,8 @@ import (
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/tuf"
+	older "github.com/sigstore/sigstore/pkg/tuf"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"sigstore-local/magefiles/internal/keys"
@@ -30,7 +34,7 @@ func newDescription(t *testing.T) description {
 			t.Fatal(err)
 		}
 	}
-	if err := keys.EnsureTimestamping(at("tsa")); err != nil {
+	if err := keys.EnsureTimestamping(at("tsa"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -78,7 +82,7 @@ func (d description) files(t *testing.T) map[string]string {
 // roots lead from the first one to the newest.
 func (d description) has(t *testing.T, roots, targets, snapshots, timestamps int64) {
 	t.Helper()
-	r := &repository{dir: d.Repository}
+	r := &repository{description: d}
 	trusted, err := load[metadata.RootType](r.versioned(1, metadata.ROOT))
 	if err != nil {
 		t.Fatal(err)
@@ -127,13 +131,13 @@ func (d description) has(t *testing.T, roots, targets, snapshots, timestamps int
 
 func TestPublishingTwiceIsAsOnce(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
 	d.has(t, 1, 1, 1, 1)
 	before := d.files(t)
 	for range 5 { // more than once, since maps have no order
-		if err := publish(d, now.Add(time.Hour)); err != nil {
+		if _, err := publish(d, now.Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,20 +156,20 @@ func TestPublishingTwiceIsAsOnce(t *testing.T) {
 
 func TestWhatIsAboutToExpireIsRenewed(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
 	later := now.Add(lifetime - renewal + time.Hour)
-	if err := publish(d, later); err != nil {
+	if _, err := publish(d, later); err != nil {
 		t.Fatal(err)
 	}
 	d.has(t, 2, 2, 2, 2)
-	if err := publish(d, later); err != nil {
+	if _, err := publish(d, later); err != nil {
 		t.Fatal(err)
 	}
 	d.has(t, 2, 2, 2, 2)
 	// Even of one that expired long ago.
-	if err := publish(d, later.AddDate(5, 0, 0)); err != nil {
+	if _, err := publish(d, later.AddDate(5, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
 	d.has(t, 3, 3, 3, 3)
@@ -173,11 +177,11 @@ func TestWhatIsAboutToExpireIsRenewed(t *testing.T) {
 
 func TestAChangeOfWhatIsTrustedIsPublished(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
 	d.Fulcio.URL = "http://127.0.0.1:15555"
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
 	d.has(t, 1, 2, 2, 2)
@@ -185,13 +189,20 @@ func TestAChangeOfWhatIsTrustedIsPublished(t *testing.T) {
 
 func TestANewRootHasNewKeysAndIsSignedByTheOldOnes(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	for range 3 { // the first of which makes the repository
+	r, err := publish(d, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := load[metadata.TimestampType](filepath.Join(d.Repository, "timestamp.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
 		if err := rotate(d, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	d.has(t, 4, 4, 4, 4)
-	r := &repository{dir: d.Repository}
 	seen := map[string]bool{}
 	for version := int64(1); version <= 4; version++ {
 		root, err := load[metadata.RootType](r.versioned(version, metadata.ROOT))
@@ -208,25 +219,109 @@ func TestANewRootHasNewKeysAndIsSignedByTheOldOnes(t *testing.T) {
 				t.Errorf("%v: %v", info, err)
 			}
 		}
+		if err := root.VerifyDelegate(metadata.TIMESTAMP, old); (err == nil) != (version == 1) {
+			t.Errorf("root %d and what the first root's key has signed: %v", version, err)
+		}
 	}
 }
 
-func TestAnInterruptedRotationIsTakenUp(t *testing.T) {
+func TestARotationThatIsCutShortLeavesClientsTheirWay(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
-	r, err := open(d, now)
+	server := httptest.NewServer(http.FileServer(http.Dir(d.Repository)))
+	defer server.Close()
+	first, err := os.ReadFile(filepath.Join(d.Trust, "root.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.rotate(); err != nil { // and nothing after it
+	knowing := t.TempDir()
+	check := func(when string) {
+		t.Helper()
+		// Who has come before, and who comes with the first root alone.
+		for _, cache := range []string{knowing, t.TempDir()} {
+			client, err := tuf.New(tuf.DefaultOptions().WithRoot(first).WithRepositoryBaseURL(server.URL).WithCachePath(cache))
+			if err == nil {
+				_, err = client.GetTarget(trustedRootTarget)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+	}
+	check("at first")
+	for i, role := range []string{metadata.TARGETS, metadata.SNAPSHOT, metadata.ROOT} {
+		r, err := publish(d, now)
+		if err == nil {
+			err = r.rotate()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A folder in a file's place ends it there.
+		newest, err := r.newest(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		obstacle := r.versioned(newest+1, role)
+		if err := os.Mkdir(obstacle, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.update(); err == nil {
+			t.Fatalf("%s did not end it", obstacle)
+		}
+		if err := os.Remove(obstacle); err != nil {
+			t.Fatal(err)
+		}
+		check("cut short at the " + role)
+		if _, err := publish(d, now); err != nil {
+			t.Error(err)
+		}
+		check("and published")
+		if err := rotate(d, now); err != nil {
+			t.Error(err)
+		}
+		check("and rotated")
+		if newest, err := r.newest(metadata.ROOT); err != nil || newest != int64(i)+2 {
+			t.Errorf("the newest root has version %d: %v", newest, err)
+		}
+	}
+}
+
+func TestOlderClientsFindTheSingleFilesByTheirUsage(t *testing.T) {
+	d, now := newDescription(t), time.Now()
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
-	if err := publish(d, now); err != nil {
+	first, err := os.ReadFile(filepath.Join(d.Trust, "root.json"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	d.has(t, 2, 2, 2, 2)
+	if err := rotate(d, now); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(d.Repository)))
+	defer server.Close()
+	// What cosign v2 does, which takes the trusted root from the repository if there is one.
+	t.Setenv("TUF_ROOT", t.TempDir())
+	if err := older.Initialize(t.Context(), server.URL, first); err != nil {
+		t.Fatal(err)
+	}
+	client, err := older.NewFromEnv(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for usage, want := range map[older.UsageKind]string{older.Fulcio: d.Fulcio.File, older.CTFE: d.CTLog.File, older.Rekor: d.Rekor.File} {
+		content, err := os.ReadFile(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := client.GetTargetsByMeta(usage, nil)
+		if err != nil || len(found) != 1 || string(found[0].Target) != string(content) || found[0].Status != older.Active {
+			t.Errorf("for %s there are %+v: %v", usage, found, err)
+		}
+	}
 }
 
 func TestDamagedFilesAreNamed(t *testing.T) {
@@ -235,7 +330,7 @@ func TestDamagedFilesAreNamed(t *testing.T) {
 			"empty": func(string) string { return "" }, "half": func(whole string) string { return whole[:len(whole)/2] },
 		} {
 			d, now := newDescription(t), time.Now()
-			if err := publish(d, now); err != nil {
+			if _, err := publish(d, now); err != nil {
 				t.Fatal(err)
 			}
 			file := filepath.Join(d.Trust, name)
@@ -246,7 +341,7 @@ func TestDamagedFilesAreNamed(t *testing.T) {
 			if err := os.WriteFile(file, []byte(damage(string(content))), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := publish(d, now); err == nil || !strings.Contains(err.Error(), file) {
+			if _, err := publish(d, now); err == nil || !strings.Contains(err.Error(), file) {
 				t.Errorf("%s, %s: %v", name, kind, err)
 			}
 		}
@@ -255,7 +350,7 @@ func TestDamagedFilesAreNamed(t *testing.T) {
 
 func TestALostKeyIsNamedWhenItIsNeeded(t *testing.T) {
 	d, now := newDescription(t), time.Now()
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
 	names, err := filepath.Glob(filepath.Join(d.Keys, "*.pem"))
@@ -267,7 +362,7 @@ func TestALostKeyIsNamedWhenItIsNeeded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := publish(d, now); err != nil {
+	if _, err := publish(d, now); err != nil {
 		t.Errorf("nothing is to be signed: %v", err)
 	}
 	if err := rotate(d, now); err == nil || !strings.Contains(err.Error(), d.Keys) || !strings.Contains(err.Error(), "put back a copy") {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAKeyIsMadeOnceAndItsPublicHalfEachTime(t *testing.T) {
@@ -55,7 +56,7 @@ func TestALostPrivateKeyIsNotReplaced(t *testing.T) {
 
 func TestTheTimestampingChainIsWhatClientsWant(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tsa")
-	if err := EnsureTimestamping(dir); err != nil {
+	if err := EnsureTimestamping(dir, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	content := read(t, filepath.Join(dir, TimestampingChain))
@@ -85,11 +86,11 @@ func TestTheTimestampingChainIsWhatClientsWant(t *testing.T) {
 		t.Errorf("the leaf's usages are %v, critical: %v", chain[0].ExtKeyUsage, critical)
 	}
 	// Once made, it stays; a part of it that is lost or of another is named.
-	if err := EnsureTimestamping(dir); err != nil || !bytes.Equal(read(t, filepath.Join(dir, TimestampingChain)), content) {
+	if err := EnsureTimestamping(dir, time.Now()); err != nil || !bytes.Equal(read(t, filepath.Join(dir, TimestampingChain)), content) {
 		t.Errorf("it is another chain: %v", err)
 	}
 	other := filepath.Join(t.TempDir(), "tsa")
-	if err := EnsureTimestamping(other); err != nil {
+	if err := EnsureTimestamping(other, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for name, damage := range map[string]func(file string) error{
@@ -109,12 +110,28 @@ func TestTheTimestampingChainIsWhatClientsWant(t *testing.T) {
 			if err := damage(file); err != nil {
 				t.Fatal(err)
 			}
-			if err := EnsureTimestamping(dir); err == nil || !strings.Contains(err.Error(), file) {
+			if err := EnsureTimestamping(dir, time.Now()); err == nil || !strings.Contains(err.Error(), file) {
 				t.Errorf("%s %s: %v", part, name, err)
 			}
 			if err := os.WriteFile(file, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+func TestAClockThatJumpedIsSaid(t *testing.T) {
+	made := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	dir := filepath.Join(t.TempDir(), "tsa")
+	for range 2 { // which makes it, and then checks it
+		if err := EnsureTimestamping(dir, made); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, now := range []time.Time{made.AddDate(0, 0, -1), made.AddDate(11, 0, 0)} {
+		err := EnsureTimestamping(dir, now)
+		if err == nil || !strings.Contains(err.Error(), "the clock says "+now.Format(time.RFC3339)) || !strings.Contains(err.Error(), "to 2036-03-01") {
+			t.Errorf("at %s: %v", now, err)
 		}
 	}
 }

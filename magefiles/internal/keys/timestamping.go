@@ -27,17 +27,14 @@ const (
 // timestamping are the certificates of a chain, the root first: clients want exactly one of each.
 var timestamping = []string{"Sigstore Local TSA Root", "Sigstore Local TSA Intermediate", "Sigstore Local TSA"}
 
-// timestampingLifetime is that of the whole chain, as long as that of Fulcio's root.
-const timestampingLifetime = 10 * 365 * 24 * time.Hour
-
 // EnsureTimestamping makes the folder dir with a timestamp authority's private key and certificate chain (RFC 3161,
 // section 2.3), unless it is there. The keys of the two CAs above it are forgotten: they sign nothing else.
-func EnsureTimestamping(dir string) error {
+func EnsureTimestamping(dir string, now time.Time) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		if err != nil {
 			return err
 		}
-		return checkTimestamping(dir)
+		return checkTimestamping(dir, now)
 	}
 	// Made under another name and then moved, so that an interrupted one does not pass for a whole one.
 	fresh := dir + ".new"
@@ -47,7 +44,7 @@ func EnsureTimestamping(dir string) error {
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
-	key, chain, err := timestampingCertificates(time.Now())
+	key, chain, err := timestampingCertificates(now)
 	if err != nil {
 		return err
 	}
@@ -60,8 +57,8 @@ func EnsureTimestamping(dir string) error {
 	return os.Rename(fresh, dir)
 }
 
-// checkTimestamping refuses a key and a chain that do not belong together.
-func checkTimestamping(dir string) error {
+// checkTimestamping refuses a key and a chain that do not belong together, and a time at which the chain is not valid.
+func checkTimestamping(dir string, now time.Time) error {
 	keyFile, chainFile := filepath.Join(dir, TimestampingKey), filepath.Join(dir, TimestampingChain)
 	content, err := os.ReadFile(keyFile)
 	if err != nil {
@@ -89,6 +86,15 @@ func checkTimestamping(dir string) error {
 	if public, ok := key.Public().(*ecdsa.PublicKey); !ok || !public.Equal(chain[0].PublicKey) {
 		return fmt.Errorf("%s is not the certificate of the key in %s: "+mend, chainFile, keyFile)
 	}
+	return CheckClock("the timestamp authority's certificate", chain[0], now)
+}
+
+// CheckClock refuses a time at which a certificate is not valid, and with it nothing that its key signs.
+func CheckClock(name string, certificate *x509.Certificate, now time.Time) error {
+	if now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
+		return fmt.Errorf("the clock says %s, and %s is valid from %s to %s: set the clock, or make new keys with `go tool mage reset`",
+			now.UTC().Format(time.RFC3339), name, certificate.NotBefore.UTC().Format(time.RFC3339), certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
 	return nil
 }
 
@@ -109,7 +115,7 @@ func timestampingCertificates(now time.Time) (leafKey, chain []byte, err error) 
 			SerialNumber: serial,
 			Subject:      pkix.Name{Organization: []string{"Sigstore Local"}, CommonName: name},
 			// A signature and its timestamp may be of the same second as the chain.
-			NotBefore: now.Add(-time.Minute), NotAfter: now.Add(timestampingLifetime),
+			NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(10, 0, 0), // as Fulcio's root
 			BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}
 		switch i {
