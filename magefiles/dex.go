@@ -33,7 +33,7 @@ func (Dex) Start(ctx context.Context) error {
 		return err
 	}
 	if !runs {
-		if err := needs(ctx, checkConnectors); err != nil {
+		if err := s.checkConnectors(ctx); err != nil {
 			return err
 		}
 	}
@@ -54,20 +54,24 @@ func addAccounts(ctx context.Context, c config.Config, emails []string) error {
 
 // Restart builds what has changed of Dex and restarts that alone.
 func (Dex) Restart(ctx context.Context) error {
-	if err := needs(ctx, checkConnectors); err != nil {
+	if err := needs(ctx, startMariaDB); err != nil {
+		return err
+	}
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.checkConnectors(ctx); err != nil {
 		return err
 	}
 	return restartOnly(ctx, Dex.Start, dex)
 }
 
 // checkConnectors lets another Dex try the user's file of connectors, before one is started or the one that runs is ended.
-func checkConnectors(ctx context.Context) error {
-	s, err := acquire(ctx)
-	if err != nil || s.config.DexConnectors == "" {
-		return err
-	}
-	if err := needs(ctx, startMariaDB); err != nil {
-		return err
+// MariaDB has to run.
+func (s *stack) checkConnectors(ctx context.Context) error {
+	if s.config.DexConnectors == "" {
+		return nil
 	}
 	if err := service.Configure(s.config, "dex.yaml", nil); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -133,6 +134,8 @@ type stack struct {
 
 	holding sync.Mutex
 	held    *os.File // the lock of the state folder
+
+	changes atomic.Int64 // how often a service was started or stopped
 }
 
 // startTimeout is how long one service may take. A database that has to recover from a crash is the slowest.
@@ -234,9 +237,33 @@ func needs(ctx context.Context, targets ...any) (err error) {
 		}
 		err = mg.Fatal(mg.ExitStatus(failure), strings.Join(lines, "\n"))
 	}()
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	changes, known := ctx.Value(changesKey{}).(int64)
+	if !known {
+		changes = s.changes.Load()
+		ctx = context.WithValue(ctx, changesKey{}, changes)
+	}
+	for i, target := range targets {
+		targets[i] = dependency{mg.F(target), changes}
+	}
 	mg.CtxDeps(ctx, targets...)
 	return nil
 }
+
+// dependency is what a target depends on. Mage runs each once in a process; this one is run once for each state of the
+// stack from which a target begins, so that `start stop start` starts twice.
+type dependency struct {
+	mg.Fn
+	changes int64 // how often a service had been started or stopped by then
+}
+
+// ID tells the dependency from the same one at another time.
+func (d dependency) ID() string { return fmt.Sprint(d.Fn.ID(), d.changes) }
+
+type changesKey struct{}
 
 // start runs one service, once what its target depends on runs.
 func start(ctx context.Context, describe func(config.Config) service.Service, values service.Values) error {
@@ -249,6 +276,7 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	if one.Name == s.debugged {
 		one = s.underDelve(one)
 	}
+	s.changes.Add(1)
 	return s.engine.Start(ctx, one, values)
 }
 
@@ -258,5 +286,6 @@ func stop(ctx context.Context, describe func(config.Config) service.Service) err
 	if err != nil {
 		return err
 	}
+	s.changes.Add(1)
 	return s.engine.Stop(ctx, describe(s.config))
 }

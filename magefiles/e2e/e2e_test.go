@@ -618,6 +618,19 @@ exit 7
 	s.only(names...)
 }
 
+func TestTargetsOfOneCommandFollowEachOther(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.must("registry:start", "registry:stop", "registry:start")
+	s.only("registry")
+	s.must("registry:start", "registry:restart")
+	s.only("registry")
+	s.must("registry:stop", "registry:start", "stop")
+	s.only()
+	s.must("registry:start", "stop", "tsa:start")
+	s.only("tsa")
+}
+
 func TestEverythingWorksWithoutANetwork(t *testing.T) {
 	t.Parallel()
 	if err := canIsolate(); err != nil {
