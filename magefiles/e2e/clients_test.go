@@ -181,8 +181,9 @@ func TestClients(t *testing.T) {
 			t.Error("the trusted root is another after a rotation")
 		}
 		for name, c := range clients {
-			if err := c.verifyByTUF(claims[name], other.config.Trust("root.json"), filepath.Join(s.home, "tuf of another stack", name)); err == nil {
-				t.Errorf("the root of another stack leads %s to this one's repository", name)
+			err := c.verifyByTUF(claims[name], other.config.Trust("root.json"), filepath.Join(s.home, "tuf of another stack", name))
+			if err == nil || !regexp.MustCompile(`Verifying root failed, not enough signatures|root was signed by 0/1 keys`).MatchString(err.Error()) {
+				t.Errorf("the root of another stack, and %s: %v", name, err)
 			}
 		}
 	})

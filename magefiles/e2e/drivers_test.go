@@ -196,13 +196,9 @@ type sigstoreJS struct {
 	dir string
 }
 
-func (c sigstoreJS) run(args ...string) error {
+func (c sigstoreJS) run(env []string, args ...string) error {
 	cmd := exec.Command("node", append([]string{"client.mjs"}, args...)...)
-	token, err := c.token()
-	if err != nil && args[0] == "sign" {
-		return err
-	}
-	cmd.Dir, cmd.Env = c.dir, append(os.Environ(), "SIGSTORE_ID_TOKEN="+token)
+	cmd.Dir, cmd.Env = c.dir, append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
@@ -210,15 +206,19 @@ func (c sigstoreJS) run(args ...string) error {
 }
 
 func (c sigstoreJS) sign(artifact, bundle string) error {
-	return c.run("sign", c.config.Trust("signing_config.json"), artifact, bundle)
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	return c.run([]string{"SIGSTORE_ID_TOKEN=" + token}, "sign", c.config.Trust("signing_config.json"), artifact, bundle)
 }
 
 func (c sigstoreJS) verify(of claim, trustedRoot string) error {
-	return c.run("verify", trustedRoot, of.artifact, of.bundle, of.identity, of.issuer)
+	return c.run(nil, "verify", trustedRoot, of.artifact, of.bundle, of.identity, of.issuer)
 }
 
 func (c sigstoreJS) verifyByTUF(of claim, root, cache string) error {
-	return c.run("verify-tuf", c.config.TUFMirror(), root, cache, of.artifact, of.bundle, of.identity, of.issuer)
+	return c.run(nil, "verify-tuf", c.config.TUFMirror(), root, cache, of.artifact, of.bundle, of.identity, of.issuer)
 }
 
 // cosignByTUF has cosign v2 sign and verify keyless, a file and an image, with what its TUF cache holds: no variable names

@@ -113,7 +113,7 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 }
 
 // snapshot is what was signed until now.
-func (c *signers) snapshot() []signature {
+func (c *signers[T]) snapshot() []T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.signed)
@@ -144,6 +144,46 @@ func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
 	s.verifyEach(signed)
 	t.Logf("all daemons killed %d times, %d signatures acknowledged and %d not, all acknowledged ones verify; start healed: %s",
 		count, len(signed), clients.failed, healed)
+}
+
+func TestFaultRekorV2IsKilledWhileClientsSign(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.must("start")
+	artifact := s.file("artifact", "an artifact")
+	clients := signing(t, 4, func(_ context.Context, name string) (claim, error) {
+		one := claim{artifact, filepath.Join(s.home, name+".json"), s.config.Email, s.config.Issuer()}
+		return one, sigstoreGo{s}.sign(one.artifact, one.bundle)
+	})
+	random := dice(6)
+	count := rounds(20)
+	for range count {
+		// It acknowledges what came to it once a second.
+		time.Sleep(time.Duration(1000+random.IntN(1000)) * time.Millisecond)
+		if err := syscall.Kill(s.pids()["rekor-tiles"], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		s.must("start")
+	}
+	time.Sleep(2 * time.Second)
+	signed := clients.end()
+	if len(signed) < 2*count {
+		t.Errorf("only %d signatures were made", len(signed))
+	}
+	var bundles []string
+	for _, one := range signed {
+		bundles = append(bundles, one.bundle)
+		if err := (sigstoreGo{s}).verify(one, s.config.Trust("trusted_root.json")); err != nil {
+			t.Error(err)
+		}
+		if err := verifyProof(one.bundle, s.config.Key("rekor-tiles.pub")); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.verifyTiles(bundles); err != nil {
+		t.Error(err)
+	}
+	t.Logf("Rekor v2 killed %d times, %d signatures acknowledged and %d not, all acknowledged ones are in its files", count, len(signed), clients.failed)
 }
 
 func TestFaultSeveralStartsAtTheSameInstant(t *testing.T) {

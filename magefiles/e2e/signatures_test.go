@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -16,12 +17,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 
@@ -47,30 +51,24 @@ type cosignBundle struct {
 	} `json:"rekorBundle"`
 }
 
-// signers are clients that sign one blob after another until they are told to end.
-type signers struct {
-	stack  *stack
+// signers are clients that sign one thing after another until they are told to end.
+type signers[T any] struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	signed []signature
+	signed []T
 	failed int
 }
 
-// sign lets count clients sign.
-func (s *stack) sign(count int) *signers {
-	s.t.Helper()
-	password, err := os.ReadFile(s.config.SecretFile(config.DexPassword))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(s.t.Context())
-	c := &signers{stack: s, cancel: cancel}
+// signing lets count clients sign, by a function that signs something of the given name.
+func signing[T any](t *testing.T, count int, sign func(ctx context.Context, name string) (T, error)) *signers[T] {
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &signers[T]{cancel: cancel}
 	for client := range count {
 		c.wg.Go(func() {
 			for number := 0; ctx.Err() == nil; number++ {
-				one, err := s.signOnce(ctx, fmt.Sprintf("%d-%d", client, number), string(bytes.TrimSpace(password)))
+				one, err := sign(ctx, fmt.Sprintf("%d-%d", client, number))
 				c.mu.Lock()
 				if err == nil {
 					c.signed = append(c.signed, one)
@@ -85,6 +83,13 @@ func (s *stack) sign(count int) *signers {
 		})
 	}
 	return c
+}
+
+// sign lets count clients sign blobs.
+func (s *stack) sign(count int) *signers[signature] {
+	s.t.Helper()
+	password := strings.TrimSpace(s.read(s.config.SecretFile(config.DexPassword)))
+	return signing(s.t, count, func(ctx context.Context, name string) (signature, error) { return s.signOnce(ctx, name, password) })
 }
 
 // signOnce signs a blob of its own as the stack's user.
@@ -118,7 +123,7 @@ func (s *stack) signOnce(ctx context.Context, name, password string) (signature,
 }
 
 // end stops the clients and returns what they signed.
-func (c *signers) end() []signature {
+func (c *signers[T]) end() []T {
 	c.cancel()
 	c.wg.Wait()
 	return c.signed
@@ -282,6 +287,58 @@ func verifyProof(file, keyFile string) error {
 		return err
 	}
 	return verifyCheckpoint(keyFile, p.GetCheckpoint().GetEnvelope(), uint64(p.GetTreeSize()), p.GetRootHash())
+}
+
+// verifyTiles reads Rekor v2's log from its files (https://c2sp.org/tlog-tiles) and checks that they hold what its newest
+// checkpoint says, and the entries of the given bundles where those say that they are.
+func (s *stack) verifyTiles(bundles []string) error {
+	checkpoint := s.read(filepath.Join(s.config.Data("rekor-tiles"), "checkpoint"))
+	_, text, _ := strings.Cut(checkpoint, "\n")
+	size, err := strconv.ParseUint(strings.SplitN(text, "\n", 2)[0], 10, 64)
+	if err != nil {
+		return err
+	}
+	var entries [][]byte
+	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
+	for tile := uint64(0); uint64(len(entries)) < size; tile++ {
+		// Enough for a thousand tiles: further ones are in folders of thousands.
+		name := filepath.Join(s.config.Data("rekor-tiles"), "tile", "entries", fmt.Sprintf("%03d", tile))
+		if width := size - uint64(len(entries)); width < 256 {
+			name = filepath.Join(name+".p", fmt.Sprint(width))
+		}
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for len(content) >= 2 {
+			length := 2 + int(binary.BigEndian.Uint16(content))
+			if len(content) < length {
+				return fmt.Errorf("%s ends within an entry", name)
+			}
+			entries = append(entries, content[2:length])
+			if err := tree.Append(rfc6962.DefaultHasher.HashLeaf(content[2:length]), nil); err != nil {
+				return err
+			}
+			content = content[length:]
+		}
+	}
+	root, err := tree.GetRootHash(nil)
+	if err != nil {
+		return err
+	}
+	if err := verifyCheckpoint(s.config.Key("rekor-tiles.pub"), checkpoint, uint64(len(entries)), root); err != nil {
+		return err
+	}
+	for _, file := range bundles {
+		entry, err := logged(file)
+		if err != nil {
+			return err
+		}
+		if index := entry.GetInclusionProof().GetLogIndex(); index >= int64(len(entries)) || !bytes.Equal(entries[index], entry.GetCanonicalizedBody()) {
+			return fmt.Errorf("the log has another entry, or none, at %d, where %s says its own is", index, file)
+		}
+	}
+	return nil
 }
 
 // verifyEach checks every signature.

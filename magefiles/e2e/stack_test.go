@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,9 +98,11 @@ func newStack(t *testing.T, settings ...string) *stack {
 	if err := os.Mkdir(s.home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// A user's environment, but for HOME, which shows whether anything is put there, and Go's folders, which stay.
+	// A user's environment, but for what is said to Sigstore's programs, for HOME, which shows whether anything is put there,
+	// and for Go's folders, which stay.
+	own := regexp.MustCompile(`^(SIGSTORE_|COSIGN_|REKOR_|TUF_|HOME=)`)
 	for _, entry := range config.Without(os.Environ()) {
-		if !strings.HasPrefix(entry, "HOME=") {
+		if !own.MatchString(entry) {
 			s.env = append(s.env, entry)
 		}
 	}
