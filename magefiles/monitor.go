@@ -45,24 +45,36 @@ func (Rekor) Monitor(
 	if err != nil {
 		return err
 	}
-	for all := identity != nil; ; all = false {
+	watching := watch != nil && *watch
+	if watching {
+		s.console.Printf("Watching the log at %s, until Ctrl-C.", s.config.URL(config.Rekor))
+	}
+	silent := ""
+	for all := identity != nil; ; {
 		older, newer, err := m.look(ctx, all, func(entry rekorlog.Entry) error { return list(entry, ca, identity) })
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return unkept(err)
-		}
 		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && (!watching || unkept(err)):
+			return verdict(err)
+		case err != nil:
+			// A watcher outlives a restart of what it watches.
+			if err.Error() != silent {
+				silent = err.Error()
+				s.console.Printf("The log does not answer, and is asked again: %s", silent)
+			}
 		case older.Text == "":
 			s.console.Printf("The first look at the log: it has %s. What it shows from now on has to agree with this.", entries(newer.Size))
 		case newer.Size > older.Size:
 			s.console.Printf("The log has only grown since the last look, from %d to %d entries.", older.Size, newer.Size)
-		case watch == nil || !*watch:
+		case !watching:
 			s.console.Printf("Nothing is new since the last look: the log has %s.", entries(newer.Size))
 		}
-		if watch == nil || !*watch {
+		if !watching {
 			return nil
+		}
+		if err == nil {
+			all, silent = false, ""
 		}
 		select {
 		case <-time.After(time.Second):
@@ -72,9 +84,14 @@ func (Rekor) Monitor(
 	}
 }
 
-// unkept gives what a log has not kept of its promise the exit code for that.
-func unkept(err error) error {
-	if errors.Is(err, rekorlog.ErrNotInTree) || errors.Is(err, rekorlog.ErrInconsistent) {
+// unkept says whether err is about a log that has not kept its promise.
+func unkept(err error) bool {
+	return errors.Is(err, rekorlog.ErrNotInTree) || errors.Is(err, rekorlog.ErrInconsistent)
+}
+
+// verdict gives what a log has not kept of its promise the exit code for that.
+func verdict(err error) error {
+	if unkept(err) {
 		return mg.Fatal(exitInconsistent, err.Error())
 	}
 	return err

@@ -29,7 +29,7 @@ func (Rekor) Show(
 	}
 	text, err := showEntry(ctx, s.config, index)
 	fmt.Print(text)
-	return unkept(err)
+	return verdict(err)
 }
 
 func entryNumber(index string) (uint64, error) {

@@ -120,10 +120,20 @@ func TestTheMonitorNoticesALogWithTwoHistories(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		add("four")
-		for end := time.Now().Add(time.Minute); !strings.HasPrefix(out.String(), "3\t") && time.Now().Before(end); {
-			time.Sleep(20 * time.Millisecond)
+		waitFor := func(output *syncBuffer, text string) {
+			t.Helper()
+			for end := time.Now().Add(time.Minute); !strings.Contains(output.String(), text); time.Sleep(20 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("it does not say %q: %s%s", text, &out, &progress)
+				}
+			}
 		}
+		waitFor(&progress, "Watching the log")
+		s.must("rekor:stop")
+		waitFor(&progress, "The log does not answer")
+		s.must("rekor:start")
+		add("four")
+		waitFor(&out, "3\t")
 		_ = cmd.Process.Signal(syscall.SIGINT)
 		if err := cmd.Wait(); err != nil || strings.Count(out.String(), "\n") != 1 {
 			t.Errorf("%v: %s%s", err, &out, &progress)

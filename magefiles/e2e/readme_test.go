@@ -162,7 +162,7 @@ func (s *stack) watched(b block) string {
 	source := filepath.Join(checkout, "cmd", "rekor-server", "posix", "app", "serve.go")
 	original := s.read(source)
 	for i, saved := range []string{original + "// A comment.\n", original + "a mistake\n", ""} {
-		for end := time.Now().Add(deadline); strings.Count(progress.String(), "Watching "+checkout) <= i; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(deadline); strings.Count(out.String(), "\n") <= i; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				s.t.Fatalf("round %d does not end: %s%s", i, &out, &progress)
 			}

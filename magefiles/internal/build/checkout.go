@@ -144,7 +144,9 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	}
 	step := b.Console.Step("build")
 	step.Detail("%s", program)
-	args := []string{"build", "-v", "-gcflags=" + module + "/...=-N -l -trimpath=", "-o", out, pkg}
+	// Paths stay whole, and are part of the flags, or else the build cache would give those of another checkout of the same.
+	paths := "'-trimpath=" + folder + "=>" + folder + "'"
+	args := []string{"build", "-v", "-gcflags=" + module + "/...=-N -l " + paths, "-o", out, pkg}
 	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...), step, -1)
 	if err != nil {
 		step.Fail()
