@@ -478,6 +478,7 @@ func TestFaultAStateFolderThatCannotBeUsed(t *testing.T) {
 		}
 		// Full at the first start, full at a later one, and then no more.
 		script := `mount -t tmpfs -o size=40m none "$1" || exit 90
+trap 'go tool mage stop >/dev/null 2>&1' EXIT # nobody outside sees what runs here
 go tool mage start 2>first && exit 91
 mount -o remount,size=400m "$1"
 go tool mage demo:rekor stop >/dev/null || exit 92
