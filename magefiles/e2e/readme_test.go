@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -153,17 +155,22 @@ func (s *stack) watched(b block) string {
 		s.t.Fatal(err)
 	}
 	var out, progress syncBuffer
-	cmd := s.command(s.t.Context(), s.config.Root, "sh", "-c", s.script(b))
+	cmd := s.command(context.Background(), s.config.Root, "sh", "-c", s.script(b))
 	cmd.Stdout, cmd.Stderr = &out, &progress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	end := sync.OnceFunc(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+		_ = cmd.Wait()
+	})
+	s.t.Cleanup(end)
 	source := filepath.Join(checkout, "cmd", "rekor-server", "posix", "app", "serve.go")
 	original := s.read(source)
 	for i, saved := range []string{original + "// A comment.\n", original + "a mistake\n", ""} {
-		for end := time.Now().Add(deadline); strings.Count(out.String(), "\n") <= i; time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(end) {
+		for limit := time.Now().Add(deadline); strings.Count(out.String(), "\n") <= i; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(limit) {
 				s.t.Fatalf("round %d does not end: %s%s", i, &out, &progress)
 			}
 		}
@@ -174,8 +181,7 @@ func (s *stack) watched(b block) string {
 			s.t.Fatal(err)
 		}
 	}
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
-	_ = cmd.Wait()
+	end()
 	return out.String()
 }
 
