@@ -251,8 +251,9 @@ func (r *rig) described() []service.Service {
 // criticalPath is the longest way along what the services need.
 func criticalPath(alone map[string]time.Duration) time.Duration {
 	database := alone["mariadb"]
-	trillian := database + max(alone["log-server"], alone["log-signer"])
-	return max(alone["registry"], trillian+alone["rekor"], max(trillian+alone["ct"], database+alone["dex"])+alone["fulcio"])
+	trillian := database + alone["log-server"]
+	return max(alone["registry"], database+alone["log-signer"], trillian+alone["rekor"],
+		max(trillian+alone["ct"], database+alone["dex"])+alone["fulcio"])
 }
 
 // start measures a warm start, beside the daemons alone and beside other ways to start the same commands.
@@ -344,7 +345,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	_, err = out.Read(ready)
 	took := time.Since(began)
 	if err == nil {
-		err = r.works(ctx)
+		err = works(ctx, r.described()...)
 	}
 	_ = in.Close()
 	if waited := cmd.Wait(); err == nil {
@@ -353,11 +354,11 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	return took, err
 }
 
-// works waits until every one of the tutorial's services answers.
-func (r *rig) works(ctx context.Context) error {
+// works waits until services answer.
+func works(ctx context.Context, services ...service.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for _, one := range r.described() {
+	for _, one := range services {
 		for {
 			err := one.Ready(ctx)
 			if err == nil {
@@ -375,14 +376,19 @@ func (r *rig) works(ctx context.Context) error {
 // byTmux starts the daemons in windows of a tmux server of its own, with the pauses that the launch script of the old
 // tutorial has: a second each after the log server and after Dex. Its MariaDB ran already, so here the script waits for it.
 func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
-	tmux := func(args ...string) (string, error) {
+	tmux := func(ctx context.Context, args ...string) (string, error) {
 		args = append([]string{"-f", os.DevNull, "-S", filepath.Join(b.dir, "tmux")}, args...)
 		return command.Output(ctx, command.New(ctx, r.config.Home(), append(os.Environ(), "HOME="+r.config.Home(), "TMPDIR="+b.dir), "tmux", args...))
 	}
-	defer func() { _, _ = tmux("kill-server") }()
-	all := r.described()
+	defer func() {
+		// After Ctrl-C too.
+		ctx := context.WithoutCancel(ctx)
+		pids, _ := tmux(ctx, "list-panes", "-a", "-F", "#{pane_pid}")
+		endAll(strings.Fields(pids))
+		_, _ = tmux(ctx, "kill-server")
+	}()
 	began := time.Now()
-	for i, one := range all {
+	for i, one := range r.described() {
 		for _, socket := range one.Sockets {
 			_ = os.Remove(socket)
 		}
@@ -391,40 +397,39 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 			window = []string{"new-session", "-d", "-s", "bench"}
 		}
 		line := "exec " + shellescape.QuoteCommand(append(append([]string{"env"}, one.Env...), append([]string{one.Program}, one.Args...)...))
-		if _, err := tmux(append(window, line)...); err != nil {
+		if _, err := tmux(ctx, append(window, line)...); err != nil {
 			return 0, err
 		}
 		switch one.Name {
 		case "mariadb":
-			for one.Ready(ctx) != nil && ctx.Err() == nil {
-				time.Sleep(10 * time.Millisecond)
+			if err := works(ctx, one); err != nil {
+				return 0, err
 			}
 		case "log-server", "dex":
 			time.Sleep(time.Second)
 		}
 	}
-	err := r.works(ctx)
-	took := time.Since(began)
-	listed, listErr := tmux("list-panes", "-a", "-F", "#{pane_pid}")
-	if listErr != nil {
-		return 0, listErr
-	}
-	for range 2 {
-		for _, pid := range strings.Fields(listed) {
-			if pid, err := strconv.Atoi(pid); err == nil {
-				_ = syscall.Kill(pid, syscall.SIGTERM)
-			}
+	err := works(ctx, r.described()...)
+	return time.Since(began), err
+}
+
+// endAll ends processes: by two signals, since Trillian's daemons sleep for seconds after one, and at last by force.
+func endAll(pids []string) {
+	for _, step := range []struct {
+		signal syscall.Signal
+		wait   time.Duration
+	}{{syscall.SIGTERM, 300 * time.Millisecond}, {syscall.SIGTERM, 10 * time.Second}, {syscall.SIGKILL, time.Second}} {
+		send := func(sig syscall.Signal) {
+			pids = slices.DeleteFunc(pids, func(text string) bool {
+				pid, err := strconv.Atoi(text)
+				return err != nil || syscall.Kill(pid, sig) != nil
+			})
 		}
-		time.Sleep(300 * time.Millisecond)
-	}
-	// tmux ends with its last window.
-	for {
-		if _, err := tmux("list-sessions"); err != nil {
-			break
+		send(step.signal)
+		for end := time.Now().Add(step.wait); len(pids) > 0 && time.Now().Before(end); send(0) {
+			time.Sleep(20 * time.Millisecond)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	return took, err
 }
 
 // stop measures the end of a stack that is in use, beside one SIGTERM to each daemon, and looks for what was acknowledged.
@@ -702,7 +707,11 @@ func (r *rig) token(ctx context.Context) (string, time.Duration, error) {
 
 // keyless measures keyless signatures of a file, the ID token included, beside a stack with upstream's defaults.
 func (b *benchmark) keyless(ctx context.Context) error {
-	type result struct{ median, high, rate bench.Series }
+	callers := []int{1, 8}
+	type result struct {
+		median, rate bench.Series
+		all          bench.Load // of all runs, since a run has too few for a percentile
+	}
 	results := map[*rig]map[int]*result{}
 	parts := map[string]*bench.Series{}
 	var order []string
@@ -711,6 +720,12 @@ func (b *benchmark) keyless(ctx context.Context) error {
 			parts[name], order = &bench.Series{Unit: "ms"}, append(order, name)
 		}
 		parts[name].Add(milliseconds(took))
+	}
+	for _, r := range []*rig{b.tuned, b.plain} {
+		results[r] = map[int]*result{}
+		for _, n := range callers {
+			results[r][n] = &result{median: bench.Series{Unit: "ms"}, rate: bench.Series{Unit: "/s"}}
+		}
 	}
 	for run := range b.runs {
 		for _, r := range []*rig{b.tuned, b.plain} {
@@ -722,21 +737,15 @@ func (b *benchmark) keyless(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			for _, callers := range []int{1, 8} {
-				load, err := bench.Drive(ctx, callers, 8*max(2, callers/2), sign)
+			for _, n := range callers {
+				load, err := bench.Drive(ctx, n, 24+8*n, sign)
 				if err != nil {
 					return err
 				}
-				if results[r] == nil {
-					results[r] = map[int]*result{}
-				}
-				if results[r][callers] == nil {
-					results[r][callers] = &result{bench.Series{Unit: "ms"}, bench.Series{Unit: "ms"}, bench.Series{Unit: "/s"}}
-				}
-				got := results[r][callers]
+				got := results[r][n]
 				got.median.Add(milliseconds(load.Percentile(50)))
-				got.high.Add(milliseconds(load.Percentile(99)))
 				got.rate.Add(load.Rate())
+				got.all.Latencies = append(got.all.Latencies, load.Latencies...)
 			}
 			if r == b.tuned {
 				if err := r.parts(ctx, part); err != nil {
@@ -748,17 +757,23 @@ func (b *benchmark) keyless(ctx context.Context) error {
 			}
 		}
 	}
-	for _, callers := range []int{1, 8} {
-		name := fmt.Sprintf("keyless signature, %d at a time, ", callers)
-		ours, theirs := results[b.tuned][callers], results[b.plain][callers]
+	for _, n := range callers {
+		name := fmt.Sprintf("keyless signature, %d at a time, ", n)
+		ours, theirs := results[b.tuned][n], results[b.plain][n]
 		b.add(name+"median", ours.median, "upstream's defaults", &theirs.median, atMost(0.7))
-		b.add(name+"99th percentile", ours.high, "upstream's defaults", &theirs.high, nil)
+		b.add(fmt.Sprintf("%s99th percentile of %d", name, len(ours.all.Latencies)), high(ours.all), "upstream's defaults", new(high(theirs.all)), nil)
 		b.add(name+"signatures a second", ours.rate, "upstream's defaults", &theirs.rate, nil)
 	}
 	for _, name := range order {
 		b.add("of a keyless signature: "+name, *parts[name], "", nil, nil)
 	}
 	return nil
+}
+
+// high is the 99th percentile of a load.
+func high(load bench.Load) bench.Series {
+	slices.Sort(load.Latencies)
+	return bench.Series{Unit: "ms", Values: []float64{milliseconds(load.Percentile(99))}}
 }
 
 // signer prepares keyless signatures by cosign.

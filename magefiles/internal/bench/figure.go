@@ -106,35 +106,38 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 	}{fields(f), f.Measured.Median(), f.Ratio(), f.Holds()})
 }
 
-// aim is the aim in words.
-func (f Figure) aim() string {
-	if f.Aim == nil {
-		return ""
-	}
-	bound, limit, mark := "at most", fmt.Sprintf("%g", f.Aim.Limit), "✓"
-	if f.Aim.AtLeast {
-		bound = "at least"
-	}
+// verdict is the ratio, if there is one, and the aim with a mark that says whether it is reached.
+func (f Figure) verdict() string {
+	var parts []string
 	if f.Compared != nil {
-		limit += " times"
-	} else {
-		limit += " " + f.Measured.Unit
+		parts = append(parts, fmt.Sprintf("%.2f times", f.Ratio()))
 	}
-	if !f.Holds() {
-		mark = "missed"
+	if f.Aim != nil {
+		bound, mark := "at most", "✓"
+		if f.Aim.AtLeast {
+			bound = "at least"
+		}
+		if !f.Holds() {
+			mark = "✗"
+		}
+		unit := ""
+		if f.Compared == nil && f.Measured.Unit != "" {
+			unit = " " + f.Measured.Unit
+		}
+		parts = append(parts, fmt.Sprintf("%s %g%s %s", bound, f.Aim.Limit, unit, mark))
 	}
-	return fmt.Sprintf("%s %s: %s", bound, limit, mark)
+	return strings.Join(parts, ", ")
 }
 
 // Write prints figures as a Markdown table that reads well in a terminal too.
 func Write(w io.Writer, figures []Figure) error {
-	rows := [][]string{{"figure", "measured", "against", "that", "ratio", "aim"}}
+	rows := [][]string{{"figure", "measured", "against", "that is"}}
 	for _, f := range figures {
-		row := []string{f.Name, f.Measured.String(), f.Against, "", "", f.aim()}
+		against := f.Against
 		if f.Compared != nil {
-			row[3], row[4] = f.Compared.String(), fmt.Sprintf("%.2f", f.Ratio())
+			against += ": " + f.Compared.String()
 		}
-		rows = append(rows, row)
+		rows = append(rows, []string{f.Name, f.Measured.String(), against, f.verdict()})
 	}
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
