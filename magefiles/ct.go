@@ -50,8 +50,11 @@ func ctKeys(ctx context.Context) error {
 }
 
 // Start runs the CT log once Trillian is up and the CA's root is there, which it accepts entries from.
-func (CT) Start(ctx context.Context) error {
-	if err := needs(ctx, Trillian.Start, ctKeys, caRoot); err != nil {
+func (CT) Start(ctx context.Context) error { return needs(ctx, startCT, startLogSigner) }
+
+// startCT does not wait for the log signer, as startRekor does not.
+func startCT(ctx context.Context) error {
+	if err := needs(ctx, startLogServer, ctKeys, caRoot); err != nil {
 		return err
 	}
 	s, err := load()

@@ -16,8 +16,11 @@ import (
 type Rekor mg.Namespace
 
 // Start runs Rekor once Trillian is up.
-func (Rekor) Start(ctx context.Context) error {
-	if err := needs(ctx, Trillian.Start, rekorKey); err != nil {
+func (Rekor) Start(ctx context.Context) error { return needs(ctx, startRekor, startLogSigner) }
+
+// startRekor does not wait for the log signer, which Rekor never speaks to.
+func startRekor(ctx context.Context) error {
+	if err := needs(ctx, startLogServer, rekorKey); err != nil {
 		return err
 	}
 	s, err := load()
