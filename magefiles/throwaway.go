@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -25,7 +26,8 @@ type rig struct {
 // throwaway describes a stack in the folder state, whose start runs so many services, on ports that are free and of none
 // of others.
 func (s *stack) throwaway(state string, tuning config.Tuning, services []string, others ...*rig) (*rig, error) {
-	for offset := 12000; offset < 24000; offset += 7 {
+	// Anywhere, since two that are made at the same time see the same ports free.
+	for offset := 12000 + rand.IntN(6000); offset < 24000; offset += 7 {
 		settings := []string{
 			"SIGLOCAL_STATE=" + state, "SIGLOCAL_PORT_OFFSET=" + strconv.Itoa(offset),
 			"SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never", "SIGLOCAL_SERVICES=" + strings.Join(services, ","),
