@@ -96,6 +96,7 @@ func ct(c config.Config) service.Service {
 			"--http_endpoint=" + c.Address(config.CT),
 			"--logtostderr",
 		},
+		Env:       threads(c),
 		Templates: []string{"ct.cfg"},
 		Listens:   []config.Port{config.CT},
 		Address:   c.CTLog(),

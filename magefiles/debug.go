@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -75,12 +76,8 @@ func (s *stack) debugProgram(name string) string {
 }
 
 // underDelve is a service that is run by Delve, which goes on without waiting for somebody to attach.
-func (s *stack) underDelve(one service.Service) service.Service {
-	from := one.From
-	if from == "" {
-		from = filepath.Base(one.Program)
-	}
-	one.From = from + " " + service.UnderDelve
+func (s *stack) underDelve(ctx context.Context, one service.Service) service.Service {
+	one.From = cmp.Or(one.From, version(ctx, one)) + " " + service.UnderDelve
 	one.Args = append([]string{
 		"exec", "--headless", "--listen=" + s.config.Address(config.Debug), "--accept-multiclient", "--api-version=2", "--continue",
 		s.debugProgram(filepath.Base(one.Program)), "--",

@@ -75,6 +75,7 @@ func rekor(c config.Config) service.Service {
 		},
 		Program:   c.Program("rekor-server"),
 		Args:      []string{"serve", "--config=" + c.ConfigFile("rekor.yaml")},
+		Env:       threads(c),
 		Templates: []string{"rekor.yaml"},
 		Listens:   []config.Port{config.Rekor},
 		Address:   c.URL(config.Rekor),

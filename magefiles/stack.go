@@ -274,7 +274,7 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	one := describe(s.config)
 	one.From = build.From(s.config, one.Program)
 	if one.Name == s.debugged {
-		one = s.underDelve(one)
+		one = s.underDelve(ctx, one)
 	}
 	s.changes.Add(1)
 	return s.engine.Start(ctx, one, values)

@@ -60,20 +60,11 @@ func Watch(
 		return err
 	}
 	s.console.Printf("Watching %s, until Ctrl-C.", folder)
-	changed := []string{"everything"}
-	for {
-		if len(changed) > 0 {
-			verdict, err := s.round(ctx, component)
-			if ctx.Err() != nil {
-				break
-			}
-			if err != nil {
-				return err
-			}
+	for changed := []string{"everything"}; err == nil; {
+		var verdict string
+		if verdict, err = s.round(ctx, component); err == nil {
 			fmt.Printf("%s  %s: %s\n", time.Now().Format(time.TimeOnly), strings.Join(changed, ", "), verdict)
-		}
-		if changed, err = nextChange(ctx, watcher, folder); err != nil {
-			break
+			changed, err = nextChange(ctx, watcher, folder)
 		}
 	}
 	if ctx.Err() == nil {
@@ -102,14 +93,20 @@ func checkoutOf(c config.Config, name string) (string, error) {
 
 // round builds, restarts and runs the demo, and says in one line what came of it. What fails is shown in full before.
 func (s *stack) round(ctx context.Context, component string) (string, error) {
+	line := s.console.Step(component)
+	defer line.Drop()
 	var parts []string
 	todo := loops()[component]
 	for _, step := range []struct{ name, target string }{{"build", "build"}, {"restart", todo.restart}, {"demo", todo.demo}} {
 		if step.target == "build" && step.name != "build" {
 			continue // nothing of it runs in the background
 		}
+		line.Detail("%s", step.target)
 		began := time.Now()
 		said, err := s.child(ctx, step.target)
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
 		took := console.Duration(time.Since(began))
 		if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
 			said = strings.TrimSpace(said)

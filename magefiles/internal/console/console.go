@@ -59,11 +59,16 @@ func (c *Console) Printf(format string, args ...any) {
 
 // line writes text above the spinner. The caller holds c.mu.
 func (c *Console) line(text string) {
+	c.clear()
+	fmt.Fprintln(c.out, text)
+}
+
+// clear takes the spinner off the screen. The caller holds c.mu.
+func (c *Console) clear() {
 	if c.drawn {
 		fmt.Fprint(c.out, "\r\x1b[K")
 		c.drawn = false
 	}
-	fmt.Fprintln(c.out, text)
 }
 
 // Step is a piece of work under way.
@@ -108,6 +113,7 @@ func (s *Step) Drop() {
 	s.console.mu.Lock()
 	defer s.console.mu.Unlock()
 	s.remove()
+	s.console.clear()
 }
 
 func (s *Step) end(mark, colour, result string) {
@@ -137,10 +143,7 @@ func (c *Console) tick() {
 		time.Sleep(redraw)
 		c.mu.Lock()
 		if len(c.steps) == 0 {
-			if c.drawn {
-				fmt.Fprint(c.out, "\r\x1b[K")
-				c.drawn = false
-			}
+			c.clear()
 			c.ticking = false
 			c.mu.Unlock()
 			return

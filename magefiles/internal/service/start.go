@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -153,11 +151,6 @@ func (e *Engine) Env(s Service) []string {
 	env := []string{
 		"HOME=" + e.Config.Home(),
 		"TMPDIR=" + filepath.Join(e.Config.State, "tmp"),
-	}
-	if e.Config.Tuning == config.TunedLocal {
-		// A thread for each processor in each daemon spends a third of the work on handing it from one to the other: about
-		// four of them are at work on an entry of the log.
-		env = append(env, "GOMAXPROCS="+strconv.Itoa(max(1, runtime.GOMAXPROCS(0)/4)))
 	}
 	for _, name := range []string{"PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
 		if value, ok := os.LookupEnv(name); ok {
