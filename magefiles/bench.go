@@ -256,7 +256,7 @@ func (b *benchmark) start(ctx context.Context) error {
 	}
 	const name = "warm start of the tutorial's services"
 	b.add(name, start, "the daemons' critical path, each timed alone", &path, atMost(1.3))
-	b.add("of that: go tool mage until a target is called", list, "", nil, nil)
+	b.add("of that: what go tool takes until a target is called", list, "", nil, nil)
 	if len(script.Values) > 0 {
 		b.add(name, start, "a shell script, one after another", &script, atMost(1))
 	}
