@@ -234,9 +234,16 @@ func TestEveryComponentThatIsBuiltFromACheckoutIsWatched(t *testing.T) {
 				t.Errorf("%s: there is no target %q", component.Name, target)
 			}
 		}
-		for program := range component.Programs {
-			if !slices.ContainsFunc(programs(), func(p string) bool { return path.Base(p) == program }) {
+		for program, folder := range component.Programs {
+			at := slices.IndexFunc(programs(), func(p string) bool { return path.Base(p) == program })
+			if at < 0 {
 				t.Errorf("%s: %s is none of the stack's programs", component.Name, program)
+				continue
+			}
+			// The timestamp authority's pinned program is this project's own.
+			pinned := regexp.MustCompile(`/v[0-9]+(/|$)`).ReplaceAllString(programs()[at], "$1")
+			if want := path.Join(component.Module, folder); pinned != want && !strings.HasPrefix(pinned, config.Module) {
+				t.Errorf("%s: %s is built from %s, and pinned is %s", component.Name, program, want, pinned)
 			}
 		}
 	}

@@ -46,8 +46,17 @@ var offsets atomic.Int32
 
 func init() { offsets.Store(rand.Int32N(1500)) }
 
-// live are the stacks of the tests that run, by folder.
-var live sync.Map
+var (
+	// live are the stacks of the tests that run, by folder.
+	live sync.Map
+	// ended is locked for good once the tests are told to end: no test goes on after that.
+	ended sync.RWMutex
+)
+
+func goOn() {
+	ended.RLock()
+	defer ended.RUnlock()
+}
 
 // TestMain removes the stacks when it is told to end too, such as by Ctrl-C.
 func TestMain(m *testing.M) {
@@ -55,15 +64,13 @@ func TestMain(m *testing.M) {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		<-signals
-		// What was about to start something has got the signal too.
-		for range 20 {
-			live.Range(func(dir, s any) bool {
-				s.(*stack).killAll()
-				_ = os.RemoveAll(dir.(string))
-				return true
-			})
+		ended.Lock()
+		// What is about to start something has got the signal too, and ends by itself.
+		for range 40 {
+			live.Range(func(_, s any) bool { s.(*stack).killAll(); return true })
 			time.Sleep(50 * time.Millisecond)
 		}
+		live.Range(func(dir, _ any) bool { _ = os.RemoveAll(dir.(string)); return true })
 		os.Exit(1)
 	}()
 	os.Exit(m.Run())
@@ -116,8 +123,10 @@ func newStack(t *testing.T, settings ...string) *stack {
 	}
 	// Go's counters of its own use would be put into HOME.
 	s.env = append(s.env, settings...)
+	goOn()
 	live.Store(dir, s)
 	t.Cleanup(func() {
+		goOn()
 		defer live.Delete(dir)
 		s.killAll()
 		if t.Failed() {
@@ -163,6 +172,7 @@ func (s *stack) run(dir, program string, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
+	goOn()
 	if exit := (*exec.ExitError)(nil); ctx.Err() != nil || err != nil && !errors.As(err, &exit) {
 		s.t.Fatalf("%s %q: %v\n%s%s", program, args, err, &stdout, &stderr)
 	}

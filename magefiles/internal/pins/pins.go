@@ -140,14 +140,16 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 		}
 		files[name] = content
 	}
-	defer func() {
-		if err == nil {
-			return
-		}
+	putBack := func() (err error) {
 		for name, content := range files {
 			err = errors.Join(err, renameio.WriteFile(filepath.Join(p.Root, name), content, 0o644))
 		}
-		err = fmt.Errorf("%w\ngo.mod and go.sum are as they were before", err)
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w\ngo.mod and go.sum are as they were before", errors.Join(err, putBack()))
+		}
 	}()
 	before, err := p.read()
 	if err != nil {
@@ -161,7 +163,16 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 	if _, err := p.run(ctx, "get", path+"@"+query); err != nil {
 		return err
 	}
-	if _, ok := p.Repositories[path]; ok {
+	got, err := p.read()
+	if err != nil {
+		return err
+	}
+	was, is := p.required(before, path), p.required(got, path)
+	if was.Mod == is.Mod && (tag == "" || tag == release(was)) {
+		fmt.Fprintf(out, "%s is pinned there already\n", path)
+		return putBack()
+	}
+	if tag != "" || release(is) != "" {
 		if err := p.comment(path, tag); err != nil {
 			return err
 		}
@@ -178,12 +189,7 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 	if err != nil {
 		return err
 	}
-	moved := moves(before, after)
-	if len(moved) == 0 {
-		fmt.Fprintf(out, "%s is pinned there already\n", path)
-		return nil
-	}
-	for _, move := range moved {
+	for _, move := range moves(before, after) {
 		fmt.Fprintln(out, move)
 	}
 	return check(ctx)
