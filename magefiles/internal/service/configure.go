@@ -92,7 +92,11 @@ func CheckFolder(c config.Config) error {
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
 		return fmt.Errorf("the state folder %s belongs to the user with ID %d, not to you, %d: "+otherFolder, c.State, owner.Uid, os.Geteuid())
 	}
-	if _, err := os.Stat(filepath.Join(c.State, marker)); !errors.Is(err, os.ErrNotExist) {
+	marked := func() (bool, error) {
+		_, err := os.Stat(filepath.Join(c.State, marker))
+		return !errors.Is(err, os.ErrNotExist), err
+	}
+	if ok, err := marked(); ok {
 		return err
 	}
 	entries, err := os.ReadDir(c.State)
@@ -100,11 +104,16 @@ func CheckFolder(c config.Config) error {
 		return fmt.Errorf("read the state folder: %w: "+otherFolder, err)
 	}
 	for _, entry := range entries {
-		// Of these, the first and the last are the checkout's own.
+		// Of these, the first and the last are the checkout's own; between them is a marker that is being written.
 		name := entry.Name()
-		if name != ".gitignore" && !strings.HasPrefix(name, marker) && filepath.Join(c.State, name) != c.Programs {
-			return fmt.Errorf("the state folder %s was not made by this project and holds %s: "+otherFolder, c.State, name)
+		if name == ".gitignore" || strings.HasPrefix(name, "."+marker) || filepath.Join(c.State, name) == c.Programs {
+			continue
 		}
+		// Another process may have made the folders since.
+		if ok, err := marked(); ok {
+			return err
+		}
+		return fmt.Errorf("the state folder %s was not made by this project and holds %s: "+otherFolder, c.State, name)
 	}
 	return nil
 }

@@ -547,6 +547,29 @@ func TestAFolderOfSomebodysOwnIsNeitherFilledNorWiped(t *testing.T) {
 	}
 }
 
+func TestManyCanMakeTheFoldersOfAStackAtOnce(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for round := range 30 {
+		c, err := config.Load("/checkout", []string{"SIGLOCAL_STATE=" + filepath.Join(dir, strconv.Itoa(round))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if err := MakeFolders(c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestWipeLeavesOnlyWhatWasBuilt(t *testing.T) {
 	e := engine(t)
 	if _, err := Secret(e.Config, config.HSMPIN); err != nil {
