@@ -262,7 +262,7 @@ func (r *repository) newKey() (*metadata.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, renameio.WriteFile(r.keyFile(id), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return key, renameio.WriteFile(r.keyFile(id), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600, renameio.WithTempDir(r.Keys))
 }
 
 // sign replaces the signatures of m, which is role's metadata, by those of the root's keys and of the root before it.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/google/renameio/v2"
 )
@@ -40,7 +41,7 @@ func Ensure(kind Kind, private, public, password string) error {
 		}
 		content, err = generate(kind, password)
 		if err == nil {
-			err = renameio.WriteFile(private, content, 0o600)
+			err = writePrivate(private, content)
 		}
 	}
 	if err != nil {
@@ -55,6 +56,11 @@ func Ensure(kind Kind, private, public, password string) error {
 		return err
 	}
 	return renameio.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
+}
+
+// writePrivate writes a private key, and not by way of TMPDIR, where it would stay if this process were killed.
+func writePrivate(file string, key []byte) error {
+	return renameio.WriteFile(file, key, 0o600, renameio.WithTempDir(filepath.Dir(file)))
 }
 
 func generate(kind Kind, password string) ([]byte, error) {

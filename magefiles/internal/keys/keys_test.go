@@ -144,3 +144,27 @@ func read(t *testing.T, file string) []byte {
 	}
 	return content
 }
+
+func TestNoKeyIsEverInTheTemporaryFolder(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	before := time.Unix(1, 0)
+	if err := os.Chtimes(tmp, before, before); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Chtimes(tmp, before, before); err != nil {
+		t.Fatal(err)
+	}
+	content, err := generate(ECDSA, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writePrivate(filepath.Join(dir, "a.pem"), content); err != nil {
+		t.Fatal(err)
+	}
+	// A file that comes and goes leaves its mark on the folder.
+	if info, err := os.Stat(tmp); err != nil || !info.ModTime().Equal(before) {
+		t.Errorf("something was there at %v: %v", info.ModTime(), err)
+	}
+}

@@ -48,7 +48,7 @@ func EnsureTimestamping(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(filepath.Join(fresh, TimestampingKey), key, 0o600); err != nil {
+	if err := writePrivate(filepath.Join(fresh, TimestampingKey), key); err != nil {
 		return err
 	}
 	if err := renameio.WriteFile(filepath.Join(fresh, TimestampingChain), chain, 0o644); err != nil {

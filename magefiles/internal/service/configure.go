@@ -68,8 +68,11 @@ func Configure(c config.Config, name string, values Values) error {
 	if there, err := os.ReadFile(c.ConfigFile(name)); err == nil && bytes.Equal(there, text) {
 		return os.Chmod(c.ConfigFile(name), 0o600)
 	}
-	return renameio.WriteFile(c.ConfigFile(name), text, 0o600)
+	return renameio.WriteFile(c.ConfigFile(name), text, 0o600, beside(c.ConfigFile(name)))
 }
+
+// beside keeps what is secret out of TMPDIR, where it would stay if this process were killed while it writes the file.
+func beside(file string) renameio.Option { return renameio.WithTempDir(filepath.Dir(file)) }
 
 // marker is the file by which a state folder is known, so that a folder of somebody's own is never filled or wiped.
 const marker = ".sigstore-local"
@@ -173,5 +176,5 @@ func Secret(c config.Config, name config.Secret) (string, error) {
 		}
 		secret = hex.EncodeToString(random)
 	}
-	return secret, renameio.WriteFile(path, []byte(secret+"\n"), 0o600)
+	return secret, renameio.WriteFile(path, []byte(secret+"\n"), 0o600, beside(path))
 }
