@@ -34,6 +34,12 @@ func Restart(
 	if err != nil {
 		return err
 	}
+	// With MariaDB it is Dex that ends too. Without, Dex's start finds what is wrong with them.
+	if slices.Contains(before, "mariadb") && slices.Contains(before, "dex") && (slices.Contains(names, "mariadb") || slices.Contains(names, "dex")) {
+		if err := s.checkConnectors(ctx); err != nil {
+			return err
+		}
+	}
 	var stops, starts []any
 	for _, component := range components() {
 		if slices.Contains(names, component.describe(s.config).Name) {

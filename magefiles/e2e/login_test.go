@@ -18,6 +18,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/oidc"
 )
 
 // browser is a headless Chromium in which a test does what a person would.
@@ -399,6 +401,16 @@ func TestMoreWaysToSignIn(t *testing.T) {
 		l.succeeds("kilgore@kilgore.trout")
 	})
 	t.Run("a script still signs in as the local account", func(t *testing.T) { s.in(t).must("dex:token") })
+	t.Run("an account with another password gets the stack's", func(t *testing.T) {
+		s := s.in(t)
+		if err := database.AddAccounts(t.Context(), s.config, []string{s.config.Email}, "another-password"); err != nil {
+			t.Fatal(err)
+		}
+		if token, err := oidc.Token(t.Context(), s.config.Issuer(), s.config.Email, s.password()); err == nil {
+			t.Fatalf("the account still takes the stack's password, and gives %s", token)
+		}
+		s.must("dex:token")
+	})
 	t.Run("nothing shows their secrets", func(t *testing.T) {
 		s := s.in(t)
 		archive := strings.TrimSpace(s.must("bundle").stdout)
@@ -421,8 +433,10 @@ func TestMoreWaysToSignIn(t *testing.T) {
 			"- {type: mockPassword, id: a, name: A, config: {username: a}}": "no password supplied",
 		} {
 			connectors(text)
-			if r := s.mage("dex:restart"); r.code == 0 || !strings.Contains(r.stderr, words) || !strings.Contains(r.stderr, fmt.Sprintf("SIGLOCAL_DEX_CONNECTORS is %q", file)) {
-				t.Errorf("%s: the message does not say %q: %s", text, words, r)
+			for _, restart := range [][]string{{"dex:restart"}, {"restart", "dex"}} {
+				if r := s.mage(restart...); r.code == 0 || !strings.Contains(r.stderr, words) || !strings.Contains(r.stderr, fmt.Sprintf("SIGLOCAL_DEX_CONNECTORS is %q", file)) {
+					t.Errorf("%s: the message does not say %q: %s", text, words, r)
+				}
 			}
 		}
 		if got := s.pids()["dex"]; got != running {
