@@ -16,6 +16,7 @@ tool (
 	github.com/sigstore/rekor/cmd/rekor-cli
 	github.com/sigstore/rekor/cmd/rekor-server
 	sigstore-local/magefiles/cmd/mage
+	sigstore-local/magefiles/cmd/magefile
 )
 
 require (

@@ -16,6 +16,7 @@ import (
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Attest signs the provenance of an image, and verifies the image with a policy on that.
@@ -56,7 +57,7 @@ func (Demo) Attest(ctx context.Context) error {
 }
 
 // builder is who the provenance says has built the image.
-const builder = "https://" + config.Module + "/demo"
+const builder = "https://" + project.Module + "/demo"
 
 // provenance is a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) for the image of the demos.
 func provenance(ctx context.Context, c config.Config, began time.Time) (string, error) {

@@ -17,6 +17,7 @@ import (
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // build measures builds from an empty cache, once each.
@@ -27,7 +28,7 @@ func (b *benchmark) build(ctx context.Context) error {
 	}
 	var upstream []string
 	for _, name := range programs() {
-		if !strings.HasPrefix(name, config.Module+"/") {
+		if !strings.HasPrefix(name, project.Module+"/") {
 			upstream = append(upstream, name)
 		}
 	}

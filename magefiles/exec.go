@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"sigstore-local/magefiles/internal/client"
-	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Exec starts the stack if need be, runs a command with its environment, stops what it started, and ends as the command.
@@ -63,7 +63,7 @@ func (s *stack) shell(ctx context.Context, line string) error {
 	// The command is the user's and has the user's HOME.
 	env = append(env, "HOME="+os.Getenv("HOME"))
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
-	cmd.Dir, cmd.Env = os.Getenv(config.CalledFrom), env
+	cmd.Dir, cmd.Env = os.Getenv(project.CalledFrom), env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// Mage gives a target five seconds to end after Ctrl-C, two of which are the services'.
 	cmd.Cancel = func() error {

@@ -21,6 +21,7 @@ import (
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -128,9 +129,10 @@ type stack struct {
 	console *console.Console
 	engine  *service.Engine
 
-	installing sync.Mutex // package managers run one at a time
-	debugged   string     // the service that is to be started under Delve
-	restarted  string     // the component that is restarted, whose checkout alone is built
+	installing  sync.Mutex // package managers run one at a time
+	certificate string     // the CA's, PEM, as the token has it; empty if that was not asked
+	debugged    string     // the service that is to be started under Delve
+	restarted   string     // the component that is restarted, whose checkout alone is built
 
 	holding sync.Mutex
 	held    *os.File // the lock of the state folder
@@ -147,7 +149,7 @@ var load = sync.OnceValues(func() (*stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := config.Root(wd)
+	root, err := project.Root(wd)
 	if err != nil {
 		return nil, err
 	}

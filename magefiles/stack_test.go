@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -65,12 +66,12 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 	}
 	pinned := strings.Fields(string(block[1]))
 	for _, tool := range pinned {
-		if tool != "sigstore-local/magefiles/cmd/mage" && tool != delve && !slices.Contains(programs(), tool) {
+		if !strings.HasPrefix(tool, project.Module+"/") && tool != delve && !slices.Contains(programs(), tool) {
 			t.Errorf("%s is pinned and not built", tool)
 		}
 	}
 	for _, program := range programs() {
-		if !strings.HasPrefix(program, config.Module) && !slices.Contains(pinned, program) {
+		if !strings.HasPrefix(program, project.Module) && !slices.Contains(pinned, program) {
 			t.Errorf("%s is built and not pinned", program)
 		}
 	}
@@ -242,7 +243,7 @@ func TestEveryComponentThatIsBuiltFromACheckoutIsWatched(t *testing.T) {
 			}
 			// The timestamp authority's pinned program is this project's own.
 			pinned := regexp.MustCompile(`/v[0-9]+(/|$)`).ReplaceAllString(programs()[at], "$1")
-			if want := path.Join(component.Module, folder); pinned != want && !strings.HasPrefix(pinned, config.Module) {
+			if want := path.Join(component.Module, folder); pinned != want && !strings.HasPrefix(pinned, project.Module) {
 				t.Errorf("%s: %s is built from %s, and pinned is %s", component.Name, program, want, pinned)
 			}
 		}
@@ -252,7 +253,7 @@ func TestEveryComponentThatIsBuiltFromACheckoutIsWatched(t *testing.T) {
 	}
 	// Upstream's programs are all of some component.
 	for _, program := range programs() {
-		if strings.HasPrefix(program, config.Module) {
+		if strings.HasPrefix(program, project.Module) {
 			continue
 		}
 		if !slices.ContainsFunc(config.Components(), func(c config.Component) bool { _, ok := c.Programs[path.Base(program)]; return ok }) {

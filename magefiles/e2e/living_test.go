@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -40,10 +41,14 @@ func TestLivingWithIt(t *testing.T) {
 	})
 	t.Run("exec starts, runs, stops, and ends as the command", func(t *testing.T) {
 		s := s.in(t)
-		if r := s.mage("exec", `rekor-cli loginfo --store_tree_state=false && echo "in $PWD" && exit 7`); r.code != 7 || !strings.Contains(r.stdout, "in "+s.config.Root) {
-			t.Errorf("%s", r)
+		below := filepath.Join(s.config.Root, "templates")
+		for _, words := range [][]string{{"exec"}, {"-v", "exec"}} {
+			args := append(append([]string{"tool", "mage"}, words...), `rekor-cli loginfo --store_tree_state=false && echo "in $PWD" && exit 7`)
+			if r := s.run(below, "go", args...); r.code != 7 || !strings.Contains(r.stdout, "in "+below) {
+				t.Errorf("%s", r)
+			}
+			s.only()
 		}
-		s.only()
 		if left := processes(t, s.config.State); len(left) > 0 {
 			t.Errorf("left are processes %v", left)
 		}
@@ -52,21 +57,24 @@ func TestLivingWithIt(t *testing.T) {
 		s := s.in(t)
 		ctx, cancel := context.WithTimeout(t.Context(), deadline)
 		defer cancel()
-		mark := filepath.Join(s.home, "running")
-		cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", "exec", "trap 'exit 9' INT; touch "+mark+"; while :; do sleep 0.1; done")
-		var output bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &output, &output
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
+		for i, words := range [][]string{{"exec"}, {"-v", "exec"}} {
+			mark := filepath.Join(s.home, fmt.Sprint("running", i))
+			args := append(append([]string{"tool", "mage"}, words...), "trap 'exit 9' INT; touch "+mark+"; while :; do sleep 0.1; done")
+			cmd := s.command(ctx, s.config.Root, "go", args...)
+			var output bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &output, &output
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for _, err := os.Stat(mark); err != nil && ctx.Err() == nil; _, err = os.Stat(mark) {
+				time.Sleep(20 * time.Millisecond)
+			}
+			_ = cmd.Process.Signal(os.Interrupt)
+			if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 9 {
+				t.Errorf("%v: %s: %s", words, cmd.ProcessState, &output)
+			}
+			s.only()
 		}
-		for _, err := os.Stat(mark); err != nil && ctx.Err() == nil; _, err = os.Stat(mark) {
-			time.Sleep(20 * time.Millisecond)
-		}
-		_ = cmd.Process.Signal(os.Interrupt)
-		if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 9 {
-			t.Errorf("%s: %s", cmd.ProcessState, &output)
-		}
-		s.only()
 	})
 	s.must("start")
 	t.Run("status of all ready ends with 0", func(t *testing.T) {

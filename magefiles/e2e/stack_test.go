@@ -23,6 +23,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/lock"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // names are the stack's services, as status lists them.
@@ -86,7 +87,7 @@ func newStack(t *testing.T, settings ...string) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := config.Root(wd)
+	root, err := project.Root(wd)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,12 @@
-// Package runner runs mage on this project's magefiles from any folder below the project's, several times at once.
+// Package runner runs this project's magefiles from any folder below the project's. It imports little, since each call of
+// `go tool` reads all that its tool imports: mage itself is left to the program magefile, which it calls only if mage has
+// anything to do.
 package runner
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,12 +17,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
-	"github.com/magefile/mage/mage"
 	"golang.org/x/term"
 
-	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/lock"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Main does what mage.Main does, for the project that holds the working directory, and returns the exit code.
@@ -39,77 +36,59 @@ func run(args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	root, err := config.Root(wd)
+	root, err := project.Root(wd)
 	if err != nil {
 		return 1, err
 	}
-	inv, cmd, err := mage.Parse(io.Discard, io.Discard, args)
-	about := inv.List || inv.Help && len(inv.Args) > 0
-	if err != nil || cmd != mage.None || inv.Help && !about || inv.Autocomplete || inv.Dir != "" {
-		// Mage answers by itself, from the project's folder unless another was asked for.
-		if inv.Dir == "" {
-			args = append([]string{"-d", root, "-w", root}, args...)
-		}
-		return mage.ParseAndRun(os.Stdout, os.Stderr, os.Stdin, args), nil
-	}
-	if len(inv.Args) == 0 && !about {
+	if len(args) == 0 {
 		// Mage's own way, a variable Default, does not compile for a target that takes flags.
-		inv.Args = []string{"status"}
+		args = []string{"status"}
 	}
-	program, code, err := compile(root, inv)
-	if code != 0 || err != nil {
-		return code, err
+	list := len(args) == 1 && args[0] == "-l"
+	if list || !strings.HasPrefix(args[0], "-") {
+		magefiles, err := Find(root)
+		if err != nil {
+			return 1, err
+		}
+		if magefiles.Fresh() {
+			cmd := exec.Command(magefiles.Program, args...)
+			if list {
+				cmd.Args, cmd.Env = cmd.Args[:1], append(os.Environ(), "MAGEFILE_LIST=1")
+			}
+			return Execute(cmd, root, wd, true)
+		}
 	}
-	return execute(program, root, wd, inv)
+	return Execute(exec.Command("go", append([]string{"tool", project.Module + "/magefiles/cmd/magefile"}, args...)...), root, wd, false)
 }
 
-// compile brings the compiled magefiles up to date. Mage would ask `go build` at each call, which takes half a second to
-// find that nothing has changed. It writes its main function into the magefiles' folder while it compiles, so only one
-// process may do so at a time.
-func compile(root string, inv mage.Invocation) (program string, code int, err error) {
-	bin := filepath.Join(root, "state", "bin")
-	program, stampFile := filepath.Join(bin, "mage"), filepath.Join(bin, ".mage-from")
+// Magefiles is the program that mage makes of a project's magefiles.
+type Magefiles struct {
+	Program string // its path
+	Stamp   string // what it would be compiled from now
+}
+
+// Find is the program of the project in the folder root, which need not be there.
+func Find(root string) (Magefiles, error) {
 	stamp, err := sources(root)
-	if err != nil {
-		return "", 1, err
-	}
-	if !inv.Force && compiled(program, stampFile, stamp) {
-		return program, 0, nil
-	}
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return "", 1, err
-	}
-	held, err := waitFor(filepath.Join(bin, ".mage.lock"))
-	if err != nil {
-		return "", 1, err
-	}
-	defer held.Close()
-	// Another process may have compiled while this one waited.
-	if !inv.Force && compiled(program, stampFile, stamp) {
-		return program, 0, nil
-	}
-	compile := inv
-	compile.Dir, compile.WorkDir, compile.CompileOut, compile.List, compile.Help = root, root, program, false, false
-	compile.Stdout, compile.Stderr, compile.Stdin = os.Stdout, os.Stderr, os.Stdin
-	if code := mage.Invoke(compile); code != 0 {
-		return "", code, nil
-	}
-	return program, 0, renameio.WriteFile(stampFile, []byte(stamp), 0o644)
+	return Magefiles{filepath.Join(root, "state", "bin", "mage"), stamp}, err
 }
 
-// compiled says whether program was made from what stamp identifies.
-func compiled(program, stampFile, stamp string) bool {
-	content, err := os.ReadFile(stampFile)
-	if err != nil || string(content) != stamp {
+// StampFile holds what the program was compiled from.
+func (m Magefiles) StampFile() string { return filepath.Join(filepath.Dir(m.Program), ".mage-from") }
+
+// Fresh says whether the program is there and is what would be compiled now.
+func (m Magefiles) Fresh() bool {
+	content, err := os.ReadFile(m.StampFile())
+	if err != nil || string(content) != m.Stamp {
 		return false
 	}
-	_, err = os.Stat(program)
+	_, err = os.Stat(m.Program)
 	return err == nil
 }
 
 // sources identifies what the magefiles are compiled from: this project's own code and templates, the pinned modules, Go.
 func sources(root string) (string, error) {
-	hash := sha256.New()
+	hash := fnv.New128a()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, os.Getenv("GOFLAGS"), os.Getenv("CGO_ENABLED"))
 	add := func(path string) error {
 		content, err := os.ReadFile(path)
@@ -134,41 +113,19 @@ func sources(root string) (string, error) {
 			return "", err
 		}
 	}
-	return hex.EncodeToString(hash.Sum(nil)), nil
+	return fmt.Sprintf("%x", hash.Sum(nil)), nil
 }
 
-func waitFor(path string) (*os.File, error) {
-	for {
-		held, err := lock.Acquire(path)
-		if other := (*lock.HeldError)(nil); !errors.As(err, &other) {
-			return held, err
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// execute runs the compiled magefiles. On a terminal, Ctrl-C reaches them directly; elsewhere they get a process group
-// of their own and one signal for however many arrive here at once: `go tool` passes on what its whole group gets too,
-// and mage takes a second signal for the wish to end without cleaning up.
-func execute(program, root, wd string, inv mage.Invocation) (int, error) {
-	cmd := exec.Command(program, inv.Args...)
+// Execute runs cmd, which is the compiled magefiles or calls them, in the folder root for a user who is in wd, and returns
+// its exit code. On a terminal, Ctrl-C reaches them directly; elsewhere they, as the last of those that call each other, get
+// a process group of their own and one signal for however many arrive here at once: `go tool` passes on what its whole
+// group gets too, and mage takes a second signal for the wish to end without cleaning up.
+func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 	cmd.Dir = root
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "MAGEFILE_GOCMD="+inv.GoCmd, config.CalledFrom+"="+wd)
-	if inv.Verbose {
-		cmd.Env = append(cmd.Env, "MAGEFILE_VERBOSE=1")
-	}
-	if inv.List {
-		cmd.Env = append(cmd.Env, "MAGEFILE_LIST=1")
-	}
-	if inv.Help {
-		cmd.Env = append(cmd.Env, "MAGEFILE_HELP=1")
-	}
-	if inv.Timeout > 0 {
-		cmd.Env = append(cmd.Env, "MAGEFILE_TIMEOUT="+inv.Timeout.String())
-	}
+	cmd.Env = append(cmd.Environ(), project.CalledFrom+"="+wd)
 	interactive := term.IsTerminal(int(os.Stdin.Fd()))
-	if !interactive {
+	if last && !interactive {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	}
 	signals := make(chan os.Signal, 8)

@@ -2,9 +2,23 @@ package runner
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
+
+// Each call of `go tool mage` reads all packages that the runner is made of.
+func TestTheRunnerImportsLittle(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "../cmd/mage").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	if most := 80; len(packages) > most {
+		t.Errorf("it is made of %d packages, more than %d: %v", len(packages), most, packages)
+	}
+}
 
 // What the targets are compiled from must be noticed when it changes, or a contributor's change would not be run; and
 // nothing else, or each call would compile.

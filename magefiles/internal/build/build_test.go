@@ -10,6 +10,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/project"
 )
 
 const launch = "sigstore-local/magefiles/cmd/launch"
@@ -37,7 +38,7 @@ func checkout(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := config.Root(wd)
+	root, err := project.Root(wd)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // fromFile says, beside the programs of a checkout, of which revision they are.
@@ -134,7 +135,7 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	if err != nil {
 		return err
 	}
-	folder, module := b.Config.Root, config.Module
+	folder, module := b.Config.Root, project.Module
 	component, checkedOut := b.Config.CheckedOut(program)
 	if component.Module != "" {
 		module = component.Module

@@ -162,23 +162,27 @@ func TestEmptyVariablesAreAsIfUnset(t *testing.T) {
 	}
 }
 
-func TestRootIsFoundFromAnyFolderBelow(t *testing.T) {
-	root := t.TempDir()
-	below := filepath.Join(root, "a", "b")
-	if err := os.MkdirAll(below, 0o755); err != nil {
+// Whoever walks through a folder does not follow a link to it.
+func TestACheckoutIsKnownByItsOwnFolderWhateverLinksToIt(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module "+Module+"\n"), 0o644); err != nil {
+	folder, link := filepath.Join(dir, "rekor"), filepath.Join(dir, "link")
+	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// A module of somebody else's in between does not count.
-	if err := os.WriteFile(filepath.Join(root, "a", "go.mod"), []byte("module example.org/other\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "go.mod"), []byte("module github.com/sigstore/rekor\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Root(below); err != nil || got != root {
-		t.Errorf("got %q, %v", got, err)
+	if err := os.Symlink(folder, link); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := Root("/"); err == nil {
-		t.Error("found a checkout above the root folder")
+	c, err := Load("/checkout", []string{"SIGLOCAL_SRC_REKOR=" + link})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Checkouts["rekor"]; got != folder {
+		t.Errorf("%s is taken for %q, not for %s", link, got, folder)
 	}
 }

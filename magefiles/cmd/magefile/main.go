@@ -1,0 +1,139 @@
+// Magefile is mage, for this project: it compiles the magefiles if they are not up to date, and runs them. `go tool mage`
+// leaves to it what it cannot do at once by itself, flags above all.
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/magefile/mage/mage"
+
+	"sigstore-local/magefiles/internal/lock"
+	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/runner"
+)
+
+func main() {
+	code, err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+	}
+	os.Exit(code)
+}
+
+func run(args []string) (int, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return 1, err
+	}
+	root, err := project.Root(dir)
+	if err != nil {
+		return 1, err
+	}
+	wd := cmp.Or(os.Getenv(project.CalledFrom), dir)
+	inv, cmd, err := mage.Parse(io.Discard, io.Discard, args)
+	about := inv.List || inv.Help && len(inv.Args) > 0
+	if err != nil || cmd != mage.None || inv.Help && !about || inv.Autocomplete || inv.Dir != "" {
+		// Mage answers by itself, from the project's folder unless another was asked for.
+		if inv.Dir == "" {
+			args = append([]string{"-d", root, "-w", root}, args...)
+		}
+		if err := os.Chdir(wd); err != nil {
+			return 1, err
+		}
+		return mage.ParseAndRun(os.Stdout, os.Stderr, os.Stdin, args), nil
+	}
+	if len(inv.Args) == 0 && !about {
+		// Mage's own way, a variable Default, does not compile for a target that takes flags.
+		inv.Args = []string{"status"}
+	}
+	// Whoever is ended by a signal is taken for one that did well, by the go(1) that calls it.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	program, code, err := compile(root, inv)
+	signal.Stop(signals)
+	if code != 0 || err != nil {
+		return code, err
+	}
+	if len(signals) > 0 {
+		return 1, fmt.Errorf("ended by a signal: %s", <-signals)
+	}
+	return runner.Execute(command(program, inv), root, wd, true)
+}
+
+// command calls the compiled magefiles as inv says.
+func command(program string, inv mage.Invocation) *exec.Cmd {
+	cmd := exec.Command(program, inv.Args...)
+	cmd.Env = append(os.Environ(), "MAGEFILE_GOCMD="+inv.GoCmd)
+	if inv.Verbose {
+		cmd.Env = append(cmd.Env, "MAGEFILE_VERBOSE=1")
+	}
+	if inv.List {
+		cmd.Env = append(cmd.Env, "MAGEFILE_LIST=1")
+	}
+	if inv.Help {
+		cmd.Env = append(cmd.Env, "MAGEFILE_HELP=1")
+	}
+	if inv.Timeout > 0 {
+		cmd.Env = append(cmd.Env, "MAGEFILE_TIMEOUT="+inv.Timeout.String())
+	}
+	return cmd
+}
+
+// compile brings the compiled magefiles up to date. Mage would ask `go build` at each call, which takes half a second to
+// find that nothing has changed. It writes its main function into the magefiles' folder while it compiles, so only one
+// process may do so at a time.
+func compile(root string, inv mage.Invocation) (program string, code int, err error) {
+	magefiles, err := runner.Find(root)
+	if err != nil {
+		return "", 1, err
+	}
+	program, bin := magefiles.Program, filepath.Dir(magefiles.Program)
+	if !inv.Force && magefiles.Fresh() {
+		return program, 0, nil
+	}
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return "", 1, err
+	}
+	held, err := waitFor(filepath.Join(bin, ".mage.lock"))
+	if err != nil {
+		return "", 1, err
+	}
+	defer held.Close()
+	// Another process may have compiled while this one waited, or somebody changed the sources.
+	if magefiles, err = runner.Find(root); err != nil {
+		return "", 1, err
+	}
+	if !inv.Force && magefiles.Fresh() {
+		return program, 0, nil
+	}
+	if err := os.Remove(magefiles.StampFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", 1, err
+	}
+	compile := inv
+	compile.Dir, compile.WorkDir, compile.CompileOut, compile.List, compile.Help = root, root, program, false, false
+	compile.Stdout, compile.Stderr, compile.Stdin = os.Stdout, os.Stderr, os.Stdin
+	if code := mage.Invoke(compile); code != 0 {
+		return "", code, nil
+	}
+	return program, 0, renameio.WriteFile(magefiles.StampFile(), []byte(magefiles.Stamp), 0o644)
+}
+
+func waitFor(path string) (*os.File, error) {
+	for {
+		held, err := lock.Acquire(path)
+		if other := (*lock.HeldError)(nil); !errors.As(err, &other) {
+			return held, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
