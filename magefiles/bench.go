@@ -37,7 +37,7 @@ var benchmarks = []struct {
 func Bench(
 	ctx context.Context,
 	o *string, // the form of the output: table or json
-	only *string, // what to measure, with commas between: start, stop, build, demo, keyless, upload, growth, commands; all but build, which takes most of an hour, if not given
+	only *string, // what to measure, with commas between: start, stop, build, demo, keyless, upload, growth, commands; all but build, which takes a quarter of an hour for each run, if not given
 	runs *int, // how often each figure is measured; 5 if not given
 	entries *int, // how many entries the log is filled with for growth; 10000 if not given
 ) error {

@@ -27,8 +27,8 @@ import (
 	"sigstore-local/magefiles/internal/lock"
 )
 
-// tags are those of every build, so that all share their packages in the build cache: with netgo and osusergo no
-// program but Fulcio and hsm needs the C library, and mysql leaves Trillian's other databases out.
+// tags are those of every build, so that all share their packages in the build cache: with netgo and osusergo packages are
+// the same with cgo and without, and mysql leaves Trillian's other databases out.
 const tags = "netgo,osusergo,mysql"
 
 // Flags is the GOFLAGS of every build, ko's too.
@@ -42,6 +42,12 @@ const SchemaSource = "storage/mysql/schema/storage.sql"
 
 // stampFile says, beside the programs, what they were built from.
 const stampFile = ".built-from"
+
+// needsC says whether a program needs cgo, as those do that load PKCS#11 modules. The others compile without the C code
+// that they would then have, for a database and a compression: a tenth of the work of a build.
+func needsC(program string) bool {
+	return slices.Contains([]string{"fulcio", "hsm"}, path.Base(program))
+}
 
 // Env is environ with what decides how Go builds set to what this project needs.
 func Env(environ []string, cgo bool) []string {
@@ -92,6 +98,12 @@ func (b *Builder) Run(ctx context.Context) error {
 	}
 	step.Done("%d programs are in %s", len(b.Packages), b.Config.Programs)
 	return nil
+}
+
+// Built says whether Run has nothing to do.
+func (b *Builder) Built() (bool, error) {
+	stamp, err := b.stamp()
+	return err == nil && b.built(stamp), err
 }
 
 // pinned is the path of a program as go.mod pins it.
@@ -174,31 +186,43 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	env := append(Env(b.Environ, true), "CC="+compiler)
-
 	// Go links only those programs anew that are not up to date where they are built.
 	if err := os.CopyFS(fresh, programsOnly{os.DirFS(b.Config.Programs)}); err != nil {
 		return err
 	}
 	step.Detail("reads the pinned modules")
-	// A program itself counts as stale until it is linked.
-	const staleLibraries = `{{if and .Stale (ne .Name "main")}}{{.ImportPath}}{{end}}`
-	list := command.New(ctx, b.Config.Root, env, "go", append([]string{"list", "-deps", "-f", staleLibraries}, b.Packages...)...)
-	stale, err := command.Output(ctx, list)
-	if err != nil {
-		return err
+	pure := slices.DeleteFunc(slices.Clone(b.Packages), needsC)
+	withC := slices.DeleteFunc(slices.Clone(b.Packages), func(name string) bool { return !needsC(name) })
+	type goBuild struct{ env, packages []string }
+	// First those whose linking is short, since two calls of go(1) do not link side by side.
+	builds := slices.DeleteFunc([]goBuild{
+		{append(Env(b.Environ, true), "CC="+compiler), withC},
+		{Env(b.Environ, false), pure},
+	}, func(one goBuild) bool { return len(one.packages) == 0 })
+	stale := map[string]bool{}
+	for _, one := range builds {
+		// A program itself counts as stale until it is linked.
+		const libraries = `{{if and .Stale (ne .Name "main")}}{{.ImportPath}}{{end}}`
+		listed, err := command.Output(ctx, command.New(ctx, b.Config.Root, one.env, "go", append([]string{"list", "-deps", "-f", libraries}, one.packages...)...))
+		if err != nil {
+			return err
+		}
+		for _, name := range strings.Fields(listed) {
+			stale[name] = true
+		}
 	}
-	total := len(strings.Fields(stale))
-
-	args := append([]string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}, b.Packages...)
-	said, err := b.compile(ctx, command.New(ctx, b.Config.Root, env, "go", args...), step, total)
-	if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
-		return &command.Error{Program: "go build", Err: err, Output: said}
+	done := progress{total: len(stale)}
+	for _, one := range builds {
+		args := append([]string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}, one.packages...)
+		said, err := b.compile(ctx, command.New(ctx, b.Config.Root, one.env, "go", args...), step, &done)
+		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
+			return &command.Error{Program: "go build", Err: err, Output: said}
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	folder, err := command.Output(ctx, command.New(ctx, b.Config.Root, env, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian"))
+	folder, err := command.Output(ctx, command.New(ctx, b.Config.Root, builds[0].env, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian"))
 	if err != nil {
 		return err
 	}
@@ -222,9 +246,26 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp), 0o644)
 }
 
-// compile runs a `go build -v`, which names each package on its standard error when it has compiled it: of total, or of
-// unknown many if that is negative. Whatever else it says is the compiler's.
-func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step, total int) (said string, err error) {
+// progress is how many packages have been compiled, of how many; of unknown many if total is negative.
+type progress struct{ compiled, total int }
+
+// show shows progress.
+func (b *Builder) show(step *console.Step, p progress) {
+	switch {
+	case p.total < 0:
+		step.Detail("compiled %d packages", p.compiled)
+	case p.compiled >= p.total:
+		step.Detail("links the programs")
+	case b.Console.Fancy():
+		step.Detail("%s %d of %d packages", console.Bar(p.compiled, p.total), p.compiled, p.total)
+	default:
+		step.Detail("compiled %d of %d packages", p.compiled, p.total)
+	}
+}
+
+// compile runs a `go build -v`, which names each package on its standard error when it has compiled it, and counts them.
+// Whatever else it says is the compiler's.
+func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step, done *progress) (said string, err error) {
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return "", err
@@ -232,28 +273,15 @@ func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	compiled := 0
-	progress := func() {
-		switch {
-		case total < 0:
-			step.Detail("compiled %d packages", compiled)
-		case compiled >= total:
-			step.Detail("links the programs")
-		case b.Console.Fancy():
-			step.Detail("%s %d of %d packages", console.Bar(compiled, total), compiled, total)
-		default:
-			step.Detail("compiled %d of %d packages", compiled, total)
-		}
-	}
-	progress()
+	b.show(step, *done)
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		line := lines.Text()
 		switch {
 		case strings.HasPrefix(line, "go: downloading "):
 			step.Detail("%s", strings.TrimPrefix(line, "go: "))
 		case len(strings.Fields(line)) == 1:
-			compiled++
-			progress()
+			done.compiled++
+			b.show(step, *done)
 		default:
 			said += line + "\n"
 		}

@@ -2,9 +2,12 @@ package build
 
 import (
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,8 +71,14 @@ func broken(t *testing.T) string {
 
 func TestWhatIsBuiltIsNotBuiltAgain(t *testing.T) {
 	b := builder(t, checkout(t), launch)
+	if built, err := b.Built(); built || err != nil {
+		t.Errorf("before: %v, %v", built, err)
+	}
 	if err := b.Run(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if built, err := b.Built(); !built || err != nil {
+		t.Errorf("after: %v, %v", built, err)
 	}
 	for _, name := range []string{"launch", Schema} {
 		if info, err := os.Stat(b.Config.Program(name)); err != nil || info.Size() == 0 {
@@ -91,6 +100,24 @@ func TestWhatIsBuiltIsNotBuiltAgain(t *testing.T) {
 		}
 		if info, err := os.Stat(b.Config.Program("launch")); err != nil || info.Size() == 0 {
 			t.Errorf("it was not built again: %v", err)
+		}
+	}
+}
+
+// C code that nobody needs would be compiled for minutes.
+func TestOnlyProgramsThatLoadModulesInCAreBuiltWithCgo(t *testing.T) {
+	b := builder(t, checkout(t), launch, "sigstore-local/magefiles/cmd/hsm")
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"launch": "0", "hsm": "1"} {
+		info, err := buildinfo.ReadFile(b.Config.Program(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "CGO_ENABLED" })
+		if at < 0 || info.Settings[at].Value != want {
+			t.Errorf("%s: CGO_ENABLED is not %s: %v", name, want, info.Settings)
 		}
 	}
 }

@@ -109,11 +109,13 @@ func (b *Builder) buildCheckout(ctx context.Context, component config.Component,
 		return err
 	}
 	args := []string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}
+	cgo := false
 	for _, name := range slices.Sorted(maps.Keys(component.Programs)) {
 		args = append(args, "./"+component.Programs[name])
+		cgo = cgo || needsC(name)
 	}
 	step.Detail("%s", folder)
-	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...), step, -1)
+	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, cgo), "CC="+compiler), "go", args...), step, &progress{total: -1})
 	if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
 		return &CompileError{folder, said}
 	}
@@ -148,7 +150,7 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	// Paths stay whole, and are part of the flags, or else the build cache would give those of another checkout of the same.
 	paths := "'-trimpath=" + folder + "=>" + folder + "'"
 	args := []string{"build", "-v", "-gcflags=" + module + "/...=-N -l " + paths, "-o", out, pkg}
-	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, true), "CC="+compiler), "go", args...), step, -1)
+	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, needsC(program)), "CC="+compiler), "go", args...), step, &progress{total: -1})
 	if err != nil {
 		step.Fail()
 		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
