@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -95,6 +96,7 @@ func (b *benchmark) keyless(ctx context.Context) error {
 	parts := map[string]*bench.Series{}
 	var order []string
 	part := func(name string, took time.Duration) {
+		name = "of a keyless signature: " + name
 		if parts[name] == nil {
 			parts[name], order = &bench.Series{Unit: "ms"}, append(order, name)
 		}
@@ -117,9 +119,29 @@ func (b *benchmark) keyless(ctx context.Context) error {
 				return err
 			}
 			for _, n := range callers {
-				load, err := bench.Drive(ctx, n, 24+8*n, sign)
+				count := 24 + 8*n
+				before := r.processors(ctx)
+				cosign, err := spent()
 				if err != nil {
 					return err
+				}
+				load, err := bench.Drive(ctx, n, count, sign)
+				if err != nil {
+					return err
+				}
+				ended, err := spent()
+				if err != nil {
+					return err
+				}
+				if r == b.tuned && n > 1 {
+					each := func(name string, took time.Duration) {
+						part(fmt.Sprintf("%d at a time, processor time of %s", n, name), took/time.Duration(count))
+					}
+					each("cosign", ended-cosign)
+					after := r.processors(ctx)
+					for _, name := range slices.Sorted(maps.Keys(after)) {
+						each(name, after[name]-before[name])
+					}
 				}
 				got := results[r][n]
 				got.median.Add(milliseconds(load.Percentile(50)))
@@ -144,7 +166,7 @@ func (b *benchmark) keyless(ctx context.Context) error {
 		b.add(name+"signatures a second", ours.rate, "upstream's defaults", &theirs.rate, nil)
 	}
 	for _, name := range order {
-		b.add("of a keyless signature: "+name, *parts[name], "", nil, nil)
+		b.add(name, *parts[name], "", nil, nil)
 	}
 	return nil
 }
@@ -300,9 +322,13 @@ func (b *benchmark) growth(ctx context.Context) error {
 			memory[i].Add(r.memory(ctx))
 			if i == 0 {
 				const while = 3 * time.Second
-				before := r.processor(ctx)
+				before := r.processors(ctx)
 				time.Sleep(while)
-				idle.Add(100 * (r.processor(ctx) - before).Seconds() / while.Seconds())
+				sum := time.Duration(0)
+				for name, taken := range r.processors(ctx) {
+					sum += taken - before[name]
+				}
+				idle.Add(100 * sum.Seconds() / while.Seconds())
 			}
 			sign, err := r.signer(ctx)
 			if err != nil {
@@ -341,13 +367,15 @@ func (r *rig) memory(ctx context.Context) float64 {
 	return float64(sum) / (1 << 20)
 }
 
-// processor is the processor time that all services have taken; 0 where the system does not tell.
-func (r *rig) processor(ctx context.Context) time.Duration {
-	sum := time.Duration(0)
+// processors is the processor time that each service has taken, by its name. Where the system does not tell there is none.
+func (r *rig) processors(ctx context.Context) map[string]time.Duration {
+	taken := map[string]time.Duration{}
 	for _, one := range services(r.config) {
-		sum += platform.ProcessorTime(r.engine.Status(ctx, one).PID)
+		if time := platform.ProcessorTime(r.engine.Status(ctx, one).PID); time > 0 {
+			taken[one.Name] = time
+		}
 	}
-	return sum
+	return taken
 }
 
 // commands measures the targets that one types all the time.
