@@ -15,6 +15,7 @@ import (
 	"sigstore-local/magefiles/internal/bench"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -71,7 +72,7 @@ func Bench(
 			}
 		}
 	}
-	if err := needs(ctx, requireAll); err != nil {
+	if err := require(ctx, platform.Needs()...); err != nil {
 		return err
 	}
 	if err := needs(ctx, Build); err != nil {

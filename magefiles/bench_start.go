@@ -93,7 +93,7 @@ func (b *benchmark) start(ctx context.Context) error {
 func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error) {
 	script := "set -eu\npids=\n"
 	for _, one := range r.described() {
-		line := shellescape.QuoteCommand(append(append([]string{"env"}, one.Env...), append([]string{one.Program}, one.Args...)...))
+		line := shellescape.QuoteCommand(append(append([]string{"env"}, r.engine.Env(one)...), append([]string{one.Program}, one.Args...)...))
 		script += fmt.Sprintf("%s >/dev/null 2>&1 &\npids=\"$pids $!\"\n", line)
 		if len(one.Listens) > 0 {
 			script += fmt.Sprintf("until (: </dev/tcp/127.0.0.1/%d) 2>/dev/null; do sleep 0.02; done\n", r.config.Port(one.Listens[0]))
@@ -110,7 +110,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	cmd := command.New(ctx, r.config.Home(), append(os.Environ(), "HOME="+r.config.Home(), "TMPDIR="+b.dir), "bash", "-c", script)
+	cmd := command.New(ctx, r.config.Home(), os.Environ(), "bash", "-c", script)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return 0, err
@@ -162,7 +162,7 @@ func works(ctx context.Context, services ...service.Service) error {
 func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 	tmux := func(ctx context.Context, args ...string) (string, error) {
 		args = append([]string{"-f", os.DevNull, "-S", filepath.Join(b.dir, "tmux")}, args...)
-		return command.Output(ctx, command.New(ctx, r.config.Home(), append(os.Environ(), "HOME="+r.config.Home(), "TMPDIR="+b.dir), "tmux", args...))
+		return command.Output(ctx, command.New(ctx, r.config.Home(), os.Environ(), "tmux", args...))
 	}
 	defer func() {
 		// After Ctrl-C too.
@@ -180,7 +180,7 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 		if i == 0 {
 			window = []string{"new-session", "-d", "-s", "bench"}
 		}
-		line := "exec " + shellescape.QuoteCommand(append(append([]string{"env"}, one.Env...), append([]string{one.Program}, one.Args...)...))
+		line := "exec " + shellescape.QuoteCommand(append(append([]string{"env"}, r.engine.Env(one)...), append([]string{one.Program}, one.Args...)...))
 		if _, err := tmux(ctx, append(window, line)...); err != nil {
 			return 0, err
 		}

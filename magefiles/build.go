@@ -76,7 +76,7 @@ func Test(
 	ctx context.Context,
 	faults *bool, // repeat each fault as often as the README's figures say, which takes about 20 minutes more
 ) error {
-	if err := needs(ctx, requireAll); err != nil {
+	if err := require(ctx, platform.Needs()...); err != nil {
 		return err
 	}
 	if err := needs(ctx, Build); err != nil {

@@ -185,10 +185,26 @@ func (Demo) Bundle(ctx context.Context) error {
 
 // requireDatabase and requireAll install at once what is missing for all that a demo starts.
 func requireDatabase(ctx context.Context) error {
-	return require(ctx, platform.CCompiler, platform.MariaDB)
+	return requireToRun(ctx, platform.CCompiler, platform.MariaDB)
 }
 
-func requireAll(ctx context.Context) error { return require(ctx, platform.Needs()...) }
+func requireAll(ctx context.Context) error { return requireToRun(ctx, platform.Needs()...) }
+
+// requireToRun is require without the C compiler if the programs are built: to try one takes as long as a daemon's start.
+func requireToRun(ctx context.Context, needs ...platform.Need) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	built, err := s.builder().Built()
+	if err != nil {
+		return err
+	}
+	if built && len(s.config.Checkouts) == 0 {
+		needs = slices.DeleteFunc(needs, func(need platform.Need) bool { return need == platform.CCompiler })
+	}
+	return require(ctx, needs...)
+}
 
 // What cosign says when it refuses for the reason that a demo is about. Another failure is no refusal.
 var (

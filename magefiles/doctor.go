@@ -76,7 +76,7 @@ func Doctor(
 
 // Setup installs what doctor finds missing of the system, if it can without asking.
 func Setup(ctx context.Context) error {
-	if err := requireAll(ctx); err != nil {
+	if err := require(ctx, platform.Needs()...); err != nil {
 		return err
 	}
 	s, err := load()

@@ -71,13 +71,15 @@ func caRoot(ctx context.Context) error {
 		return err
 	}
 	file := s.config.Key("ca-root.pem")
-	root, err := hsm(ctx, s.config, "certificate")
-	if err != nil {
-		return err
-	}
 	known, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	root := s.certificate
+	if root == "" {
+		if root, err = hsm(ctx, s.config, "certificate"); err != nil {
+			return err
+		}
 	}
 	if len(known) > 0 && string(known) != root {
 		return fmt.Errorf("the CA's certificate in %s is not the one on the token %q: put back the file or the token's data, or wipe the stack's data and keys with `go tool mage reset`",

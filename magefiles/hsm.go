@@ -45,11 +45,13 @@ func (HSM) Init(ctx context.Context) error {
 	}
 	step := s.console.Step("hsm")
 	// A token that is not found once there is a CA is a lost one: another with another key would be no help.
-	action := "init"
-	if _, err := os.Stat(s.config.Key("ca-root.pem")); err == nil {
-		action = "certificate"
+	if _, err = os.Stat(s.config.Key("ca-root.pem")); err == nil {
+		s.certificate, err = hsm(ctx, s.config, "certificate")
+	} else {
+		s.certificate = ""
+		_, err = hsm(ctx, s.config, "init")
 	}
-	if _, err := hsm(ctx, s.config, action); err != nil {
+	if err != nil {
 		step.Fail()
 		return fmt.Errorf("hsm: %w (SoftHSM keeps its tokens in %s)", err, s.config.Data("hsm"))
 	}

@@ -39,14 +39,18 @@ func launch(pidFile string, command []string) error {
 		return err
 	}
 	// A pipe that the caller's shell left open would keep whoever reads it waiting for as long as the daemon lives.
-	for fd := 3; fd < mostDescriptors; fd++ {
-		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC) // most are not open
-	}
+	closeOnExec(3)
 	// The lock lasts as long as the descriptor, which is to last as long as the daemon.
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {
 		return err
 	}
 	return syscall.Exec(command[0], command, os.Environ())
+}
+
+func closeEachOnExec(fd uint) {
+	for ; fd < mostDescriptors; fd++ {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC) // most are not open
+	}
 }
 
 // mostDescriptors is beyond what a shell or a CI runner leaves open; there is no portable way to list what is open.

@@ -2,6 +2,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -55,7 +56,12 @@ func Ensure(kind Kind, private, public, password string) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
+	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	// To bring what is there to the disk once more takes as long as a daemon's start.
+	if there, err := os.ReadFile(public); err == nil && bytes.Equal(there, text) {
+		return nil
+	}
+	return renameio.WriteFile(public, text, 0o644)
 }
 
 // writePrivate writes a private key, and not by way of TMPDIR, where it would stay if this process were killed.

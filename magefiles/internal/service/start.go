@@ -157,11 +157,18 @@ func (e *Engine) Env(s Service) []string {
 			env = append(env, name+"="+value)
 		}
 	}
+	if e.Config.Tuning == config.TunedLocal {
+		env = append(env, lessCollection...)
+	}
 	return append(env, s.Env...)
 }
 
+// lessCollection lets the heaps of programs in Go grow to five times of what is in use rather than to twice, up to a size that
+// none reaches. They start with hardly anything, and to collect garbage each time that it doubles is a sixth of their start.
+var lessCollection = []string{"GOGC=400", "GOMEMLIMIT=256MiB"}
+
 const (
-	poll         = 10 * time.Millisecond
+	poll         = 4 * time.Millisecond
 	probeTimeout = 5 * time.Second
 )
 
