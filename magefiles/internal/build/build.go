@@ -237,6 +237,10 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	if err != nil {
 		return err
 	}
+	// Some may be moved when this is interrupted.
+	if err := os.Remove(b.pinned(stampFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	for _, entry := range entries {
 		if err := os.Rename(filepath.Join(fresh, entry.Name()), b.pinned(entry.Name())); err != nil {
 			return err

@@ -178,7 +178,7 @@ func Prepare(ctx context.Context, c config.Config) error {
 			return fmt.Errorf("prepare MariaDB: %s: %w", strings.ReplaceAll(what, password, "…"), err)
 		}
 	}
-	return renameio.WriteFile(mark, []byte(done), 0o600)
+	return renameio.WriteFile(mark, []byte(done), 0o600, renameio.WithTempDir(filepath.Dir(mark)))
 }
 
 // strangers are the statements that drop the accounts that mariadb-install-db makes beside root's, without a password.
