@@ -34,7 +34,7 @@ func criticalPath(alone map[string]time.Duration) time.Duration {
 // start measures a warm start, beside the daemons alone and beside other ways to start the same commands.
 func (b *benchmark) start(ctx context.Context) error {
 	r := b.tuned
-	start, list, path := bench.Series{Unit: "s"}, bench.Series{Unit: "s"}, bench.Series{Unit: "s"}
+	start, direct, list, path := bench.Series{Unit: "s"}, bench.Series{Unit: "s"}, bench.Series{Unit: "s"}, bench.Series{Unit: "s"}
 	script, tmux := bench.Series{Unit: "s"}, bench.Series{Unit: "s"}
 	for run := range b.runs {
 		b.step.Detail("run %d of %d", run+1, b.runs)
@@ -48,6 +48,14 @@ func (b *benchmark) start(ctx context.Context) error {
 			return err
 		}
 		start.Add(took.Seconds())
+		if _, err := r.mage(ctx, "stop"); err != nil {
+			return err
+		}
+		began := time.Now()
+		if _, err := command.Combined(ctx, command.New(ctx, r.config.Root, r.environ, r.config.Program("mage"), "start")); err != nil {
+			return err
+		}
+		direct.Add(time.Since(began).Seconds())
 		if _, err := r.mage(ctx, "stop"); err != nil {
 			return err
 		}
@@ -80,6 +88,7 @@ func (b *benchmark) start(ctx context.Context) error {
 	const name = "warm start of the tutorial's services"
 	b.add(name, start, "the daemons' critical path, each timed alone", &path, atMost(1.3))
 	b.add("of that: what go tool takes until a target is called", list, "", nil, nil)
+	b.add(name+" by the compiled targets, without go tool", direct, "the same", &path, atMost(1.3))
 	if len(script.Values) > 0 {
 		b.add(name, start, "a shell script, one after another", &script, atMost(1))
 	}

@@ -232,21 +232,24 @@ func TestFaultInterruptedAtARandomMoment(t *testing.T) {
 	random := dice(4)
 	for _, test := range []struct {
 		name, target string
-		longest      time.Duration
 		prepare      func(t *testing.T, s *stack)
 	}{
-		{"a first start", "start", 4 * time.Second, func(t *testing.T, s *stack) { s.killAll(); s.must("reset", "-yes") }},
-		{"a warm start", "start", 2 * time.Second, func(t *testing.T, s *stack) { s.must("start", "stop") }},
-		{"a stop", "stop", time.Second, func(t *testing.T, s *stack) { s.must("start") }},
+		{"a first start", "start", func(t *testing.T, s *stack) { s.killAll(); s.must("reset", "-yes") }},
+		{"a warm start", "start", func(t *testing.T, s *stack) { s.must("start", "stop") }},
+		{"a stop", "stop", func(t *testing.T, s *stack) { s.must("start") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStack(t)
 			s.must("start")
+			test.prepare(t, s)
+			began := time.Now()
+			s.must(test.target)
+			takes := time.Since(began)
 			cut := 0
 			for round := range count {
 				test.prepare(t, s)
 				sig := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[round%2]
-				moment := time.Duration(random.Int64N(int64(test.longest)))
+				moment := time.Duration(random.Int64N(int64(takes)))
 				if s.interrupt(moment, sig, test.target) {
 					cut++
 				}
