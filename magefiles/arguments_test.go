@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -33,7 +32,9 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"logs -n=-1":       {Logs(ctx, "rekor", nil, number(-1)), "from 0"},
 		"restart nobody":   {Restart(ctx, "nobody"), "accepted are all, registry"},
 		"restart empty":    {Restart(ctx, ""), "accepted are all, registry"},
-		"restart trillian": {Restart(ctx, "trillian"), "accepted are all, registry"},
+		"restart cosign":   {Restart(ctx, "cosign"), "tuf, trillian"},
+		"tamper nothing":   {Demo.Tamper(Demo{}, ctx, text("")), "changed-image, moved-signature"},
+		"tamper nobody":    {Demo.Tamper(Demo{}, ctx, text("own-ca,own-dog")), `"own-dog"`},
 		"exec empty":       {Exec(ctx, ""), "npm test"},
 		"token name":       {Dex.Token(Dex{}, ctx, text("alice")), "alice@example.org"},
 		"token empty":      {Dex.Token(Dex{}, ctx, text("")), "alice@example.org"},
@@ -41,8 +42,10 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"token two":        {Dex.Token(Dex{}, ctx, text("a@example.org,b@example.org")), "alice@example.org"},
 		"token quote":      {Dex.Token(Dex{}, ctx, text("a'b@example.org")), "alice@example.org"},
 		"token space":      {Dex.Token(Dex{}, ctx, text("a @example.org")), "alice@example.org"},
-		"watch nobody":     {Watch(ctx, "nobody"), "accepted are rekor, fulcio"},
+		"watch nobody":     {Watch(ctx, "nobody"), "accepted are trillian, rekor, ct, dex, fulcio, tsa, rekor-tiles, cosign, ko"},
 		"watch no source":  {Watch(ctx, "rekor"), "SIGLOCAL_SRC_REKOR is not set"},
+		"watch log-server": {Watch(ctx, "log-server"), "SIGLOCAL_SRC_TRILLIAN is not set"},
+		"debug trillian":   {Debug(ctx, "trillian"), "accepted are log-server, log-signer"},
 		"debug nobody":     {Debug(ctx, "nobody"), "accepted are registry, log-server"},
 		"debug mariadb":    {Debug(ctx, "mariadb"), "accepted are registry, log-server"},
 		"debug all":        {Debug(ctx, "all"), "accepted are registry, log-server"},
@@ -67,26 +70,4 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		refused++
 	}
 	t.Logf("%d bad arguments are refused", refused)
-}
-
-func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
-	redact, err := redactor(testConfig(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
-	key := "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----"
-	connectors := "connectors:\n  - type: github\n\n    config: {clientSecret: s}\n"
-	got := string(redact([]byte("a " + token + " b\n" + key + "\nc\n" + connectors)))
-	if got != "a [secret] b\n[secret]\nc\n[secret]" {
-		t.Errorf("got %q", got)
-	}
-	// What is left of a JSON file is one.
-	content, err := json.Marshal(map[string]string{"token": token})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !json.Valid(redact(content)) {
-		t.Errorf("got %s", redact(content))
-	}
 }

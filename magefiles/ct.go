@@ -11,6 +11,7 @@ import (
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/keys"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // CT is the certificate transparency log, in which Fulcio logs each certificate before it is used.
@@ -25,11 +26,11 @@ func (CT) Keys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	public, err := os.ReadFile(s.config.Key("ctfe.pub"))
+	public, err := os.ReadFile(s.Config.Key("ctfe.pub"))
 	if err != nil {
 		return err
 	}
-	s.console.Printf("The CT log signs with %s, whose public key is %s:", s.config.Key("ctfe.pem"), s.config.Key("ctfe.pub"))
+	s.Console.Printf("The CT log signs with %s, whose public key is %s:", s.Config.Key("ctfe.pem"), s.Config.Key("ctfe.pub"))
 	fmt.Printf("%s", public)
 	return nil
 }
@@ -39,18 +40,18 @@ func ctKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	password, err := service.Secret(s.config, config.CTKeyPassword)
+	password, err := statedir.Secret(s.Config, config.CTKeyPassword)
 	if err != nil {
 		return err
 	}
-	if err := keys.Ensure(keys.ECDSA, s.config.Key("ctfe.pem"), s.config.Key("ctfe.pub"), password); err != nil {
-		return fmt.Errorf("the CT log's key, whose password is in %s: %w", s.config.SecretFile(config.CTKeyPassword), err)
+	if err := keys.Ensure(keys.ECDSA, s.Config.Key("ctfe.pem"), s.Config.Key("ctfe.pub"), password); err != nil {
+		return fmt.Errorf("the CT log's key, whose password is in %s: %w", s.Config.SecretFile(config.CTKeyPassword), err)
 	}
 	return nil
 }
 
 // Start runs the CT log once Trillian is up and the CA's root is there, which it accepts entries from.
-func (CT) Start(ctx context.Context) error { return needs(ctx, startCT, startLogSigner) }
+func (CT) Start(ctx context.Context) error { return up(ctx, startCT, startLogSigner) }
 
 // startCT does not wait for the log signer, as startRekor does not.
 func startCT(ctx context.Context) error {
@@ -61,7 +62,7 @@ func startCT(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tree, err := database.Tree(ctx, s.config, "ct")
+	tree, err := database.Tree(ctx, s.Config, "ct")
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func startCT(ctx context.Context) error {
 }
 
 // Restart builds what has changed of the CT log and restarts that alone.
-func (CT) Restart(ctx context.Context) error { return restartOnly(ctx, CT.Start, ct) }
+func (CT) Restart(ctx context.Context) error { return restartOnly(ctx, CT.Start, ctComponent()) }
 
 // Stop ends the CT log, once Fulcio has ended, which stands on it.
 func (CT) Stop(ctx context.Context) error {
@@ -77,6 +78,10 @@ func (CT) Stop(ctx context.Context) error {
 		return err
 	}
 	return stop(ctx, ct)
+}
+
+func ctComponent() component {
+	return component{describe: ct, start: CT.Start, stop: CT.Stop, prepare: []any{ctKeys, caRoot}}
 }
 
 func ct(c config.Config) service.Service {
@@ -89,7 +94,13 @@ func ct(c config.Config) service.Service {
 			{Of: "keys/ctfe.pem", Signs: "certificate timestamps (SCTs), tree heads", Public: "keys/ctfe.pub"},
 			{Of: "secrets/ct-key-password", To: "decrypt that key"},
 		},
-		Program: c.Program("ct_server"),
+		Tutorial: true,
+		Program:  c.Program("ct_server"),
+		Packages: []string{"github.com/google/certificate-transparency-go/trillian/ctfe/ct_server"},
+		Source: &config.Source{
+			Name: "ct", Module: "github.com/google/certificate-transparency-go", Programs: map[string]string{"ct_server": "trillian/ctfe/ct_server"},
+			Restart: "ct:restart", Demo: "demo:keyless",
+		},
 		Args: []string{
 			"--log_config=" + c.ConfigFile("ct.cfg"),
 			"--log_rpc_server=" + c.Address(config.LogServer),

@@ -11,9 +11,8 @@ import (
 
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/database"
-	"sigstore-local/magefiles/internal/oidc"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
 )
 
 // Dex is the OpenID Connect issuer that says who signs.
@@ -28,28 +27,19 @@ func (Dex) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runs, err := s.engine.Runs(dex(s.config))
+	runs, err := s.Engine.Runs(dex(s.Config))
 	if err != nil {
 		return err
 	}
 	if !runs {
-		if err := s.checkConnectors(ctx); err != nil {
+		if err := needs(ctx, dexConnectors); err != nil {
 			return err
 		}
 	}
 	if err := start(ctx, dex, nil); err != nil {
 		return err
 	}
-	return addAccounts(ctx, s.config, append([]string{s.config.Email}, s.config.Users...))
-}
-
-// addAccounts gives Dex local accounts, all with the stack's password.
-func addAccounts(ctx context.Context, c config.Config, emails []string) error {
-	password, err := service.Secret(c, config.DexPassword)
-	if err != nil {
-		return err
-	}
-	return database.AddAccounts(ctx, c, emails, password)
+	return stack.AddAccounts(ctx, s.Config, append([]string{s.Config.Email}, s.Config.Users...)...)
 }
 
 // Restart builds what has changed of Dex and restarts that alone.
@@ -57,29 +47,26 @@ func (Dex) Restart(ctx context.Context) error {
 	if err := needs(ctx, startMariaDB); err != nil {
 		return err
 	}
-	s, err := acquire(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.checkConnectors(ctx); err != nil {
-		return err
-	}
-	return restartOnly(ctx, Dex.Start, dex)
+	return restartOnly(ctx, Dex.Start, dexComponent())
 }
 
-// checkConnectors lets another Dex try the user's file of connectors, before one is started or the one that runs is ended.
-// MariaDB has to run.
-func (s *stack) checkConnectors(ctx context.Context) error {
-	if s.config.DexConnectors == "" {
-		return nil
-	}
-	if err := service.Configure(s.config, "dex.yaml", nil); err != nil {
+// dexConnectors lets another Dex try the user's file of connectors, before one is started or the one that runs is ended.
+// Without MariaDB, which Dex opens before its connectors, it leaves that to Dex's start.
+func dexConnectors(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil || s.Config.DexConnectors == "" {
 		return err
 	}
-	one := dex(s.config)
+	if runs, err := s.Engine.Runs(mariaDB(s.Config)); err != nil || !runs {
+		return err
+	}
+	if err := service.Configure(s.Config, "dex.yaml", nil); err != nil {
+		return err
+	}
+	one := dex(s.Config)
 	// It opens its connectors and then ends, since there is no port to listen on.
 	args := append(one.Args, "--web-http-addr=nowhere")
-	said, err := command.Combined(ctx, command.New(ctx, s.config.Home(), s.engine.Env(one), one.Program, args...))
+	said, err := command.Combined(ctx, command.New(ctx, s.Config.Home(), s.Engine.Env(one), one.Program, args...))
 	if strings.Contains(said, "address nowhere: missing port") {
 		return nil
 	}
@@ -89,7 +76,7 @@ func (s *stack) checkConnectors(ctx context.Context) error {
 	if words := strings.TrimSpace(logLine.ReplaceAllString(said, "")); words != "" {
 		err = errors.New(words)
 	}
-	return fmt.Errorf("SIGLOCAL_DEX_CONNECTORS is %q; accepted is a YAML list of connectors with which Dex starts, and it says: %w", s.config.DexConnectors, err)
+	return fmt.Errorf("SIGLOCAL_DEX_CONNECTORS is %q; accepted is a YAML list of connectors with which Dex starts, and it says: %w", s.Config.DexConnectors, err)
 }
 
 // logLine is a line of Dex's log, beside which it says what is wrong.
@@ -112,7 +99,7 @@ func (Dex) Token(
 	if err != nil {
 		return err
 	}
-	who := s.config.Email
+	who := s.Config.Email
 	if email != nil {
 		who = *email
 		if config.CheckEmail(who) != nil {
@@ -122,10 +109,10 @@ func (Dex) Token(
 	if err := needs(ctx, Dex.Start); err != nil {
 		return err
 	}
-	if err := addAccounts(ctx, s.config, []string{who}); err != nil {
+	if err := stack.AddAccounts(ctx, s.Config, who); err != nil {
 		return err
 	}
-	token, err := idToken(ctx, s.config, who)
+	token, err := stack.IDToken(ctx, s.Config, who)
 	if err != nil {
 		return err
 	}
@@ -133,13 +120,8 @@ func (Dex) Token(
 	return nil
 }
 
-// idToken signs in as email.
-func idToken(ctx context.Context, c config.Config, email string) (string, error) {
-	password, err := service.Secret(c, config.DexPassword)
-	if err != nil {
-		return "", err
-	}
-	return oidc.Token(ctx, c.Issuer(), email, password)
+func dexComponent() component {
+	return component{describe: dex, start: Dex.Start, stop: Dex.Stop, prepare: []any{dexConnectors}}
 }
 
 func dex(c config.Config) service.Service {
@@ -150,8 +132,14 @@ func dex(c config.Config) service.Service {
 			{Of: "mariadb/dex", To: "keep accounts and keys", Signs: "ID tokens"},
 			{Of: "secrets/database-password", To: "log in there"},
 		},
-		Program: c.Program("dex"),
-		Args:    []string{"serve", c.ConfigFile("dex.yaml")},
+		Tutorial: true,
+		Program:  c.Program("dex"),
+		Packages: []string{"github.com/dexidp/dex/cmd/dex"},
+		Source: &config.Source{
+			Name: "dex", Module: "github.com/dexidp/dex", Programs: map[string]string{"dex": "cmd/dex"},
+			Restart: "dex:restart", Demo: "demo:keyless",
+		},
+		Args: []string{"serve", c.ConfigFile("dex.yaml")},
 		// A connector's values are those in its file, also with a dollar sign; one that does not work is not passed over.
 		Env:       []string{"DEX_EXPAND_ENV=false", "DEX_CONTINUE_ON_CONNECTOR_FAILURE=false"},
 		Templates: []string{"dex.yaml"},

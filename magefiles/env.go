@@ -6,8 +6,7 @@ import (
 	"strings"
 
 	"sigstore-local/magefiles/internal/client"
-	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
 )
 
 // Env prints what makes a shell's clients use this stack: eval "$(go tool mage env)".
@@ -17,11 +16,11 @@ func Env(
 	token *bool, // add a fresh SIGSTORE_ID_TOKEN; starts Dex if need be
 	trust *string, // by what cosign trusts the stack: keys one by one (v2), or root, a trusted root and signing config (v3)
 ) error {
-	form, err := choice("o", o, "sh", "fish", "json", "github")
+	form, err := stack.Choice("o", o, "sh", "fish", "json", "github")
 	if err != nil {
 		return err
 	}
-	kind, err := choice("trust", trust, string(client.Keys), string(client.Root))
+	kind, err := stack.Choice("trust", trust, string(client.Keys), string(client.Root))
 	if err != nil {
 		return err
 	}
@@ -29,15 +28,15 @@ func Env(
 	if err != nil {
 		return err
 	}
-	if err := s.prepareClients(); err != nil {
+	variables, err := s.ClientEnvironment(client.Trust(kind))
+	if err != nil {
 		return err
 	}
-	variables := client.Environment(s.config, client.Trust(kind))
 	if token != nil && *token {
 		if err := needs(ctx, Dex.Start); err != nil {
 			return err
 		}
-		secret, err := idToken(ctx, s.config, s.config.Email)
+		secret, err := stack.IDToken(ctx, s.Config, s.Config.Email)
 		if err != nil {
 			return err
 		}
@@ -49,10 +48,4 @@ func Env(
 	}
 	fmt.Println(strings.TrimSuffix(text, "\n"))
 	return nil
-}
-
-// prepareClients makes what the clients' environment names.
-func (s *stack) prepareClients() error {
-	_, err := service.Secret(s.config, config.CosignPassword)
-	return err
 }

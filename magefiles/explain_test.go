@@ -10,21 +10,29 @@ import (
 	"unicode/utf8"
 
 	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/diagram"
+	"sigstore-local/magefiles/internal/explain"
+	"sigstore-local/magefiles/internal/explain/diagram"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/service/servicetest"
 )
 
 var update = flag.Bool("update", false, "renew what of the README is made from the descriptions")
 
-func explainedParts(t *testing.T, c config.Config) []part {
-	t.Helper()
-	parts, err := explained(c)
-	if err != nil {
-		t.Fatal(err)
+// drawn draws the stack of c.
+func drawn(c config.Config) explain.Drawing { return explain.Draw(c, described) }
+
+// publishedTo is what a client that has a file of the folder trust, as one of named, finds in it.
+func publishedTo(named []string, all []service.Service) []string {
+	var published []string
+	if slices.ContainsFunc(named, func(name string) bool { return strings.HasPrefix(name, "trust/") }) {
+		for _, one := range all {
+			published = append(published, one.Publishes...)
+		}
 	}
-	return parts
+	return published
 }
 
+// What is drawn is what the descriptions say, so they have to say all that is, and nothing else.
 func TestADescriptionHasWordsForWhatTheServiceIsStartedWithAndForNothingElse(t *testing.T) {
 	c := testConfig(t)
 	all := services(c)
@@ -32,19 +40,22 @@ func TestADescriptionHasWordsForWhatTheServiceIsStartedWithAndForNothingElse(t *
 		if one.About == "" {
 			t.Errorf("%s: About does not say what it is", one.Name)
 		}
-		named, err := service.Named(c, one, all)
+		named, err := servicetest.Named(c, one, all)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range undeclared(one, named) {
-			t.Errorf("%s: its arguments, variables or configuration name %s, and neither Uses nor Publishes does", one.Name, name)
+		for _, name := range named {
+			used := slices.ContainsFunc(one.Uses, func(use service.Use) bool { return use.Of == name })
+			if !used && !slices.Contains(one.Publishes, name) {
+				t.Errorf("%s: its arguments, variables or configuration name %s, and neither Uses nor Publishes does", one.Name, name)
+			}
 		}
 		reached := slices.Concat(named, publishedTo(named, all))
 		for _, use := range one.Uses {
 			if !slices.Contains(reached, use.Of) {
 				t.Errorf("%s: Uses has %s, and neither its arguments, its variables nor its configuration do", one.Name, use.Of)
 			}
-			if words(use) == "" {
+			if use.To == "" && use.Signs == "" {
 				t.Errorf("%s: Uses does not say what %s is for", one.Name, use.Of)
 			}
 		}
@@ -57,32 +68,28 @@ func TestADescriptionHasWordsForWhatTheServiceIsStartedWithAndForNothingElse(t *
 }
 
 func TestEveryPublicKeyThatIsSaidIsKnownToSomebody(t *testing.T) {
-	parts := explainedParts(t, testConfig(t))
+	if unknown := drawn(testConfig(t)).Unknown(); len(unknown) > 0 {
+		t.Errorf("nobody has %q, which are said to be public keys", unknown)
+	}
 	signing := 0
-	for _, p := range parts {
-		for _, use := range p.uses {
+	for _, one := range services(testConfig(t)) {
+		for _, use := range one.Uses {
 			if use.Signs != "" {
 				signing++
 			}
-			if use.Public != "" && len(knowing(parts, p.Name, use.Public)) == 0 {
-				t.Errorf("nobody has %s, which is said to be that of %s", use.Public, p.Name)
-			}
 		}
 	}
-	if signing < 8 {
+	if signing < 7 {
 		t.Errorf("only %d keys sign", signing)
 	}
 }
 
 func TestTheTextFitsATerminal(t *testing.T) {
-	c := testConfig(t, "SIGLOCAL_PORT_OFFSET=50000")
-	parts := explainedParts(t, c)
-	for i := range parts {
-		if !parts[i].client {
-			parts[i].state = service.NotAnswering
-		}
+	d := drawn(testConfig(t, "SIGLOCAL_PORT_OFFSET=50000"))
+	for _, one := range services(testConfig(t)) {
+		d.SetState(one.Name, service.NotAnswering)
 	}
-	for line := range strings.Lines(describe(c, parts)) {
+	for line := range strings.Lines(d.Text()) {
 		if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > 80 {
 			t.Errorf("this has more than 80 columns: %s", line)
 		}
@@ -94,12 +101,11 @@ func TestTheTextFitsATerminal(t *testing.T) {
 
 func TestAPictureShowsWhatIsNotWell(t *testing.T) {
 	c := testConfig(t)
-	parts := explainedParts(t, c)
-	plain := diagram.Mermaid(draw(c, parts))
+	d := drawn(c)
+	plain := diagram.Mermaid(d.Whole())
 	for _, state := range []service.State{service.Ready, service.Stopped, service.Starting, service.NotAnswering, service.Crashed} {
-		i := slices.IndexFunc(parts, func(p part) bool { return p.Name == "rekor" })
-		parts[i].state = state
-		for form, text := range map[string]string{"Mermaid": diagram.Mermaid(draw(c, parts)), "SVG": diagram.SVG(draw(c, parts))} {
+		d.SetState("rekor", state)
+		for form, text := range map[string]string{"Mermaid": diagram.Mermaid(d.Whole()), "SVG": diagram.SVG(d.Whole())} {
 			if !strings.Contains(text, string(state)) || !strings.Contains(text, c.URL(config.Rekor)) || strings.Contains(plain, c.URL(config.Rekor)) {
 				t.Errorf("%s of %s: %s", form, state, text)
 			}
@@ -114,15 +120,8 @@ const (
 )
 
 // readmeParts is the README's picture and its table of services: without states, and with the default addresses.
-func readmeParts(c config.Config, parts []part) string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "\n```mermaid\n%s```\n\n| service | what it is | address |\n|---|---|---|\n", diagram.Mermaid(draw(c, parts)))
-	for _, p := range parts {
-		if !p.client {
-			fmt.Fprintf(&out, "| %s | %s | %s |\n", p.Name, p.About, addresses(c, p.Service))
-		}
-	}
-	return out.String() + "\n"
+func readmeParts(c config.Config) string {
+	return fmt.Sprintf("\n```mermaid\n%s```\n\n%s\n", diagram.Mermaid(drawn(c).Whole()), drawn(c).Table())
 }
 
 func TestThePictureInTheREADMEIsWhatTheServicesAreStartedWith(t *testing.T) {
@@ -136,7 +135,7 @@ func TestThePictureInTheREADMEIsWhatTheServicesAreStartedWith(t *testing.T) {
 	if !begins || !ends {
 		t.Fatalf("README.md does not have the lines\n%sand\n%s", readmeBegins, readmeEnds)
 	}
-	want := readmeParts(c, explainedParts(t, c))
+	want := readmeParts(c)
 	if *update {
 		if err := os.WriteFile("../README.md", []byte(before+readmeBegins+want+readmeEnds+after), 0o644); err != nil {
 			t.Fatal(err)
@@ -150,11 +149,11 @@ func TestThePictureInTheREADMEIsWhatTheServicesAreStartedWith(t *testing.T) {
 
 func TestThePictureInTheREADMEIsTheSameEverywhere(t *testing.T) {
 	c := testConfig(t)
-	other, err := config.Load("/elsewhere", []string{"SIGLOCAL_STATE=/x", "SIGLOCAL_PORT_OFFSET=700", "SIGLOCAL_TUNING=upstream", "SIGLOCAL_EMAIL=a@example.org"})
+	other, err := config.Load("/elsewhere", []string{"SIGLOCAL_STATE=/x", "SIGLOCAL_PORT_OFFSET=700", "SIGLOCAL_TUNING=upstream", "SIGLOCAL_EMAIL=a@example.org"}, described.Parts()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if here, there := diagram.Mermaid(draw(c, explainedParts(t, c))), diagram.Mermaid(draw(other, explainedParts(t, other))); here != there {
+	if here, there := diagram.Mermaid(drawn(c).Whole()), diagram.Mermaid(drawn(other).Whole()); here != there {
 		t.Errorf("here it is\n%s\nand there\n%s", here, there)
 	}
 }

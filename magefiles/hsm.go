@@ -13,6 +13,8 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // HSM is the PKCS#11 token that holds the CA's key: SoftHSM 2, or any module that SIGLOCAL_PKCS11_MODULE names.
@@ -23,39 +25,60 @@ func (HSM) Init(ctx context.Context) error {
 	if err := needs(ctx, Build); err != nil {
 		return err
 	}
-	if err := require(ctx, platform.PKCS11Module); err != nil {
-		return err
-	}
 	s, err := acquire(ctx)
 	if err != nil {
 		return err
 	}
+	if err := s.Require(ctx, platform.PKCS11Module); err != nil {
+		return err
+	}
 	for _, secret := range []config.Secret{config.HSMPIN, config.HSMSOPIN} {
-		if _, err := service.Secret(s.config, secret); err != nil {
+		if _, err := statedir.Secret(s.Config, secret); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(s.config.Data("hsm"), 0o700); err != nil {
+	if err := os.MkdirAll(s.Config.Data("hsm"), 0o700); err != nil {
 		return err
 	}
 	for _, name := range []string{"softhsm2.conf", "crypto11.json"} {
-		if err := service.Configure(s.config, name, service.Values{"Module": pkcs11Module(s.config)}); err != nil {
+		if err := service.Configure(s.Config, name, service.Values{"Module": stack.PKCS11Module(s.Config)}); err != nil {
 			return err
 		}
 	}
-	step := s.console.Step("hsm")
-	// A token that is not found once there is a CA is a lost one: another with another key would be no help.
-	if _, err = os.Stat(s.config.Key("ca-root.pem")); err == nil {
-		s.certificate, err = hsm(ctx, s.config, "certificate")
-	} else {
-		s.certificate = ""
-		_, err = hsm(ctx, s.config, "init")
+	if err := s.token(ctx); err != nil {
+		return fmt.Errorf("hsm: %w (SoftHSM keeps its tokens in %s)", err, s.Config.Data("hsm"))
+	}
+	return nil
+}
+
+// token makes the token and the key, unless there is a CA: a token that is not found then is a lost one, and another with
+// another key would be no help.
+func (s *shared) token(ctx context.Context) (err error) {
+	step := s.Console.Step("hsm")
+	known, err := os.ReadFile(s.Config.Key("ca-root.pem"))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if _, err = hsm(ctx, s.Config, "init"); err == nil {
+			step.Done("the token %q holds the CA's key", s.Config.PKCS11Token)
+			return nil
+		}
+	case err == nil:
+		var root string
+		root, err = hsm(ctx, s.Config, "certificate")
+		if err == nil && root != string(known) {
+			err = fmt.Errorf("the CA's certificate in %s is not the one on the token %q: put back the file or the token's data, or wipe the stack's data and keys with `go tool mage reset`",
+				s.Config.Key("ca-root.pem"), s.Config.PKCS11Token)
+		}
+		if _, first := s.calledBy(ctx); err == nil && first {
+			step.Done("the token %q holds the CA's key", s.Config.PKCS11Token)
+			return nil
+		}
 	}
 	if err != nil {
 		step.Fail()
-		return fmt.Errorf("hsm: %w (SoftHSM keeps its tokens in %s)", err, s.config.Data("hsm"))
+		return err
 	}
-	step.Done("the token %q holds the CA's key", s.config.PKCS11Token)
+	step.Drop()
 	return nil
 }
 
@@ -68,14 +91,14 @@ func (HSM) List(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	said, err := hsm(ctx, s.config, "list")
+	said, err := hsm(ctx, s.Config, "list")
 	fmt.Print(said)
 	return err
 }
 
 // hsm runs the program hsm.
 func hsm(ctx context.Context, c config.Config, action string) (string, error) {
-	args := []string{action, "-module", pkcs11Module(c), "-token", c.PKCS11Token, "-pin-file", c.SecretFile(config.HSMPIN)}
+	args := []string{action, "-module", stack.PKCS11Module(c), "-token", c.PKCS11Token, "-pin-file", c.SecretFile(config.HSMPIN)}
 	if action == "init" {
 		args = append(args, "-so-pin-file", c.SecretFile(config.HSMSOPIN))
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/magefile/mage/mg"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -21,10 +22,16 @@ func (Registry) Start(ctx context.Context) error {
 }
 
 // Restart builds what has changed of the registry and restarts that alone.
-func (Registry) Restart(ctx context.Context) error { return restartOnly(ctx, Registry.Start, registry) }
+func (Registry) Restart(ctx context.Context) error {
+	return restartOnly(ctx, Registry.Start, registryComponent())
+}
 
 // Stop ends the registry.
 func (Registry) Stop(ctx context.Context) error { return stop(ctx, registry) }
+
+func registryComponent() component {
+	return component{describe: registry, start: Registry.Start, stop: Registry.Stop}
+}
 
 func registry(c config.Config) service.Service {
 	return service.Service{
@@ -33,11 +40,13 @@ func registry(c config.Config) service.Service {
 		Uses: []service.Use{
 			{Of: "data/registry", To: "keep images and signatures"},
 		},
-		Program: c.Program("registry"),
-		Module:  "github.com/google/go-containerregistry",
-		Args:    []string{"-address", c.Address(config.Registry), "-dir", c.Data("registry")},
-		Listens: []config.Port{config.Registry},
-		Address: c.Localhost(config.Registry),
-		Ready:   service.Answers(c.URL(config.Registry) + "/v2/base/manifests/latest"),
+		Tutorial: true,
+		Program:  c.Program("registry"),
+		Packages: []string{project.Module + "/magefiles/cmd/registry"},
+		Module:   "github.com/google/go-containerregistry",
+		Args:     []string{"-address", c.Address(config.Registry), "-dir", c.Data("registry")},
+		Listens:  []config.Port{config.Registry},
+		Address:  c.Localhost(config.Registry),
+		Ready:    service.Answers(c.URL(config.Registry) + "/v2/base/manifests/latest"),
 	}
 }

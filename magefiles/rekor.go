@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/magefile/mage/mg"
@@ -9,6 +10,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/logview"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -16,7 +18,7 @@ import (
 type Rekor mg.Namespace
 
 // Start runs Rekor once Trillian is up.
-func (Rekor) Start(ctx context.Context) error { return needs(ctx, startRekor, startLogSigner) }
+func (Rekor) Start(ctx context.Context) error { return up(ctx, startRekor, startLogSigner) }
 
 // startRekor does not wait for the log signer, which Rekor never speaks to.
 func startRekor(ctx context.Context) error {
@@ -27,20 +29,20 @@ func startRekor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := s.config.Checkouts["tsa"]; ok {
+	if _, ok := s.Config.Checkouts["tsa"]; ok {
 		// Upstream's own program wants the port on which Rekor serves its metrics.
 		if err := needs(ctx, TSA.Start); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(s.config.Data("rekor-attestations"), 0o700); err != nil {
+	if err := os.MkdirAll(s.Config.Data("rekor-attestations"), 0o700); err != nil {
 		return err
 	}
 	// If demo:tamper was killed.
-	if err := database.PutBack(ctx, s.config); err != nil {
+	if err := database.PutBack(ctx, s.Config); err != nil {
 		return err
 	}
-	tree, err := database.Tree(ctx, s.config, "rekor")
+	tree, err := database.Tree(ctx, s.Config, "rekor")
 	if err != nil {
 		return err
 	}
@@ -53,14 +55,74 @@ func rekorKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return keys.Ensure(keys.ECDSA, s.config.Key("rekor.pem"), s.config.Key("rekor.pub"), "")
+	return keys.Ensure(keys.ECDSA, s.Config.Key("rekor.pem"), s.Config.Key("rekor.pub"), "")
 }
 
 // Restart builds what has changed of Rekor and restarts that alone.
-func (Rekor) Restart(ctx context.Context) error { return restartOnly(ctx, Rekor.Start, rekor) }
+func (Rekor) Restart(ctx context.Context) error {
+	return restartOnly(ctx, Rekor.Start, rekorComponent())
+}
 
 // Stop ends Rekor.
 func (Rekor) Stop(ctx context.Context) error { return stop(ctx, rekor) }
+
+// rekorSource is the source of Rekor and of its client.
+func rekorSource() *config.Source {
+	return &config.Source{
+		Name: "rekor", Module: "github.com/sigstore/rekor",
+		Programs: map[string]string{"rekor-server": "cmd/rekor-server", "rekor-cli": "cmd/rekor-cli"},
+		Restart:  "rekor:restart", Demo: "demo:rekor",
+	}
+}
+
+// Show prints an entry of the log as a person reads it: what was signed, by whom and when, and its way to the root.
+func (Rekor) Show(
+	ctx context.Context,
+	index string, // the entry's number, from 0
+) error {
+	number, err := logview.Index(index)
+	if err != nil {
+		return err
+	}
+	if err := needs(ctx, Rekor.Start); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	text, err := logview.Show(ctx, s.Config, number)
+	fmt.Print(text)
+	return err
+}
+
+// Monitor verifies that the log only grows, since it was last looked at, and lists what is new. Its exit code is 6 if the
+// log has shown two histories, or an entry that its tree was not made of.
+func (Rekor) Monitor(
+	ctx context.Context,
+	identity *string, // list what this email address or URI has signed, since the log's beginning
+	watch *bool, // go on, once a second, until Ctrl-C
+) error {
+	if err := needs(ctx, Rekor.Start); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	if err := s.Release(); err != nil {
+		return err
+	}
+	who := ""
+	if identity != nil {
+		who = *identity
+	}
+	return logview.Watch(ctx, s.Config, s.Console, who, watch != nil && *watch)
+}
+
+func rekorComponent() component {
+	return component{describe: rekor, start: Rekor.Start, stop: Rekor.Stop, prepare: []any{rekorKey}}
+}
 
 func rekor(c config.Config) service.Service {
 	return service.Service{
@@ -73,7 +135,10 @@ func rekor(c config.Config) service.Service {
 			{Of: "keys/rekor.pem", Signs: "entry timestamps (SETs), checkpoints", Public: "keys/rekor.pub"},
 			{Of: "data/rekor-attestations", To: "keep attestations"},
 		},
+		Tutorial:  true,
 		Program:   c.Program("rekor-server"),
+		Packages:  []string{"github.com/sigstore/rekor/cmd/rekor-server"},
+		Source:    rekorSource(),
 		Args:      []string{"serve", "--config=" + c.ConfigFile("rekor.yaml")},
 		Env:       threads(c),
 		Templates: []string{"rekor.yaml"},

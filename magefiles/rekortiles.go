@@ -29,16 +29,26 @@ func rekorTilesKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return keys.Ensure(keys.Ed25519, s.config.Key("rekor-tiles.pem"), s.config.Key("rekor-tiles.pub"), "")
+	return keys.Ensure(keys.Ed25519, s.Config.Key("rekor-tiles.pem"), s.Config.Key("rekor-tiles.pub"), "")
 }
 
 // Restart builds what has changed of Rekor v2 and restarts that alone.
 func (RekorTiles) Restart(ctx context.Context) error {
-	return restartOnly(ctx, RekorTiles.Start, rekorTiles)
+	return restartOnly(ctx, RekorTiles.Start, rekorTilesComponent())
 }
 
 // Stop ends Rekor v2.
 func (RekorTiles) Stop(ctx context.Context) error { return stop(ctx, rekorTiles) }
+
+// Ports that nobody but Rekor v2 has to know.
+var (
+	rekorTilesGRPC    = config.Port{Name: "REKOR_TILES_GRPC", Default: 3001}
+	rekorTilesMetrics = config.Port{Name: "REKOR_TILES_METRICS", Default: 2114}
+)
+
+func rekorTilesComponent() component {
+	return component{describe: rekorTiles, start: RekorTiles.Start, stop: RekorTiles.Stop, prepare: []any{rekorTilesKey}}
+}
 
 func rekorTiles(c config.Config) service.Service {
 	return service.Service{
@@ -48,18 +58,23 @@ func rekorTiles(c config.Config) service.Service {
 			{Of: "keys/rekor-tiles.pem", Signs: "checkpoints", Public: "keys/rekor-tiles.pub"},
 			{Of: "data/rekor-tiles", To: "keep the tiles"},
 		},
-		Program: c.Program("posix"),
+		Program:  c.Program("posix"),
+		Packages: []string{"github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix"},
+		Source: &config.Source{
+			Name: "rekor-tiles", Module: "github.com/sigstore/rekor-tiles", Programs: map[string]string{"posix": "cmd/rekor-server/posix"},
+			Restart: "rekorTiles:restart", Demo: "demo:bundle",
+		},
 		Args: []string{
 			"serve",
 			"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(c.Port(config.RekorTiles)),
-			"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(config.RekorTilesGRPC)),
-			"--http-metrics-port=" + strconv.Itoa(c.Port(config.RekorTilesMetrics)),
+			"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(rekorTilesGRPC)),
+			"--http-metrics-port=" + strconv.Itoa(c.Port(rekorTilesMetrics)),
 			"--hostname=" + c.RekorV2Origin(), "--signer-filepath=" + c.Key("rekor-tiles.pem"), "--storage-dir=" + c.Data("rekor-tiles"),
 			// An upload is acknowledged once a checkpoint covers it, which upstream's defaults have wait for 10 seconds. Upstream
 			// looks for that once a second, which no setting changes.
 			"--batch-max-age=50ms", "--checkpoint-interval=100ms",
 		},
-		Listens: []config.Port{config.RekorTiles, config.RekorTilesGRPC, config.RekorTilesMetrics},
+		Listens: []config.Port{config.RekorTiles, rekorTilesGRPC, rekorTilesMetrics},
 		Address: c.RekorV2(),
 		// It serves once the log's storage is open.
 		Ready: service.Answers(c.URL(config.RekorTiles) + "/healthz"),

@@ -11,13 +11,16 @@ import (
 	"testing"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/develop"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 func testConfig(t *testing.T, environ ...string) config.Config {
 	t.Helper()
-	c, err := config.Load("/checkout", environ)
+	c, err := config.Load("/checkout", environ, described.Parts()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,17 +43,14 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 		}
 		for _, port := range s.Listens {
 			if other, ok := listening[port]; ok {
-				t.Errorf("%s and %s both listen on %s", other, s.Name, port)
+				t.Errorf("%s and %s both listen on %s", other, s.Name, port.Name)
 			}
 			listening[port] = s.Name
 		}
 	}
-	if !slices.Equal(names, config.ServiceNames()) {
-		t.Errorf("the services are %q, and the configuration's are %q", names, config.ServiceNames())
-	}
-	for _, port := range config.PortNames() {
+	for _, port := range c.Ports() {
 		if listening[port] == "" && port != config.Debug && port != config.Callback {
-			t.Errorf("no service listens on %s", port)
+			t.Errorf("no service listens on %s", port.Name)
 		}
 	}
 }
@@ -65,18 +65,19 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 		t.Fatal("go.mod has no tools")
 	}
 	pinned := strings.Fields(string(block[1]))
+	programs := (&stack.Stack{Descriptions: described}).Programs()
 	for _, tool := range pinned {
-		if !strings.HasPrefix(tool, project.Module+"/") && tool != delve && !slices.Contains(programs(), tool) {
+		if !strings.HasPrefix(tool, project.Module+"/") && tool != develop.Delve && !slices.Contains(programs, tool) {
 			t.Errorf("%s is pinned and not built", tool)
 		}
 	}
-	for _, program := range programs() {
+	for _, program := range programs {
 		if !strings.HasPrefix(program, project.Module) && !slices.Contains(pinned, program) {
 			t.Errorf("%s is built and not pinned", program)
 		}
 	}
 	for _, s := range services(testConfig(t)) {
-		if s.Name != "mariadb" && !slices.ContainsFunc(programs(), func(p string) bool { return path.Base(p) == filepath.Base(s.Program) }) {
+		if s.Name != "mariadb" && !slices.ContainsFunc(programs, func(p string) bool { return path.Base(p) == filepath.Base(s.Program) }) {
 			t.Errorf("%s runs %s, which is not built", s.Name, s.Program)
 		}
 	}
@@ -87,12 +88,12 @@ func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 	plain := testConfig(t)
 	c := plain
 	c.State = state
-	shifted, err := config.Load("/checkout", []string{"SIGLOCAL_PORT_OFFSET=20000"})
+	shifted, err := config.Load("/checkout", []string{"SIGLOCAL_PORT_OFFSET=20000"}, described.Parts()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shifted.State = state
-	if err := service.MakeFolders(shifted); err != nil {
+	if err := statedir.MakeFolders(shifted); err != nil {
 		t.Fatal(err)
 	}
 	values := service.Values{"Tree": 42, "Module": "/m.so"}
@@ -121,12 +122,12 @@ func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 		text.WriteString(strings.Join(append(s.Args, s.Address), "\n") + "\n")
 	}
 	text.WriteString(shifted.Address(config.Debug) + "\n" + shifted.Address(config.Callback)) // which only debug and demo:login use
-	for _, port := range config.PortNames() {
+	for _, port := range plain.Ports() {
 		if strings.Contains(text.String(), ":"+strings.TrimPrefix(plain.Address(port), "127.0.0.1:")) {
-			t.Errorf("the default port of %s is left", port)
+			t.Errorf("the default port of %s is left", port.Name)
 		}
 		if !strings.Contains(text.String(), strings.TrimPrefix(shifted.Address(port), "127.0.0.1:")) {
-			t.Errorf("the shifted port of %s is not there", port)
+			t.Errorf("the shifted port of %s is not there", port.Name)
 		}
 	}
 }
@@ -134,7 +135,7 @@ func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 func TestACheckoutOfDexShowsItsOwnPages(t *testing.T) {
 	c := testConfig(t)
 	c.State = t.TempDir()
-	if err := service.MakeFolders(c); err != nil {
+	if err := statedir.MakeFolders(c); err != nil {
 		t.Fatal(err)
 	}
 	for _, checkouts := range []map[string]string{{}, {"dex": "/src/dex"}} {
@@ -152,7 +153,7 @@ func TestACheckoutOfDexShowsItsOwnPages(t *testing.T) {
 func TestATemplateWithoutItsValueIsAnError(t *testing.T) {
 	c := testConfig(t)
 	c.State = t.TempDir()
-	if err := service.MakeFolders(c); err != nil {
+	if err := statedir.MakeFolders(c); err != nil {
 		t.Fatal(err)
 	}
 	if err := service.Configure(c, "rekor.yaml", service.Values{}); err == nil || !strings.Contains(err.Error(), "rekor.yaml") {
@@ -201,7 +202,7 @@ func TestTheReadmeKnowsEveryTargetVariableAndPort(t *testing.T) {
 			t.Errorf("no table of the README has the target %s", target)
 		}
 	}
-	for _, v := range config.Variables() {
+	for _, v := range config.Variables(described.Parts()...) {
 		if !strings.Contains(string(readme), "`"+v.Name+"`") {
 			t.Errorf("the README does not have %s", v.Name)
 		}
@@ -221,43 +222,61 @@ func TestTheReadmeHasNoTargetThatThereIsNot(t *testing.T) {
 	}
 }
 
-func TestEveryComponentThatIsBuiltFromACheckoutIsWatched(t *testing.T) {
+func TestEverySourceIsDescribedInFull(t *testing.T) {
 	known := targets(t)
-	var names []string
-	for _, component := range config.Components() {
-		names = append(names, component.Name)
-		loop, ok := loops()[component.Name]
-		if !ok {
-			t.Errorf("%s is not watched", component.Name)
+	c := testConfig(t)
+	programs := (&stack.Stack{Descriptions: described}).Programs()
+	running := map[string]bool{}
+	for _, one := range services(c) {
+		if one.Source != nil {
+			running[one.Source.Name] = true
 		}
-		for _, target := range []string{loop.restart, loop.demo} {
-			if !slices.Contains(known, target) {
-				t.Errorf("%s: there is no target %q", component.Name, target)
-			}
+	}
+	for _, source := range c.Sources() {
+		if source.Restart == "" && running[source.Name] || source.Restart != "" && !slices.Contains(known, source.Restart) {
+			t.Errorf("%s: there is no target %q, which is to restart it", source.Name, source.Restart)
 		}
-		for program, folder := range component.Programs {
-			at := slices.IndexFunc(programs(), func(p string) bool { return path.Base(p) == program })
+		if !slices.Contains(known, source.Demo) {
+			t.Errorf("%s: there is no target %q, which is to show that it works", source.Name, source.Demo)
+		}
+		for program, folder := range source.Programs {
+			at := slices.IndexFunc(programs, func(p string) bool { return path.Base(p) == program })
 			if at < 0 {
-				t.Errorf("%s: %s is none of the stack's programs", component.Name, program)
+				t.Errorf("%s: %s is none of the stack's programs", source.Name, program)
 				continue
 			}
 			// The timestamp authority's pinned program is this project's own.
-			pinned := regexp.MustCompile(`/v[0-9]+(/|$)`).ReplaceAllString(programs()[at], "$1")
-			if want := path.Join(component.Module, folder); pinned != want && !strings.HasPrefix(pinned, project.Module) {
-				t.Errorf("%s: %s is built from %s, and pinned is %s", component.Name, program, want, pinned)
+			pinned := regexp.MustCompile(`/v[0-9]+(/|$)`).ReplaceAllString(programs[at], "$1")
+			if want := path.Join(source.Module, folder); pinned != want && !strings.HasPrefix(pinned, project.Module) {
+				t.Errorf("%s: %s is built from %s, and pinned is %s", source.Name, program, want, pinned)
 			}
 		}
 	}
-	if len(loops()) != len(names) {
-		t.Errorf("watched are %v, and the components are %v", loops(), names)
-	}
-	// Upstream's programs are all of some component.
-	for _, program := range programs() {
+	// Upstream's programs are all of some source.
+	for _, program := range programs {
 		if strings.HasPrefix(program, project.Module) {
 			continue
 		}
-		if !slices.ContainsFunc(config.Components(), func(c config.Component) bool { _, ok := c.Programs[path.Base(program)]; return ok }) {
-			t.Errorf("%s is of no component", program)
+		if !slices.ContainsFunc(c.Sources(), func(s config.Source) bool { _, ok := s.Programs[path.Base(program)]; return ok }) {
+			t.Errorf("%s is of no source", program)
+		}
+	}
+}
+
+func TestWhatCannotGoOnWithoutAServiceIsKnown(t *testing.T) {
+	all := services(testConfig(t))
+	for name, want := range map[string]string{
+		"fulcio": "", "registry": "", "ct": "fulcio", "log-server": "rekor ct fulcio", "mariadb": "log-server log-signer rekor ct dex fulcio", "tsa": "",
+	} {
+		users := service.UsersOf(all, []string{name})
+		slices.SortFunc(users, func(a, b string) int {
+			index := func(name string) int {
+				return slices.IndexFunc(all, func(one service.Service) bool { return one.Name == name })
+			}
+			return index(a) - index(b)
+		})
+		if got := strings.Join(users, " "); got != want {
+			t.Errorf("without %s these cannot go on: %q, not %q", name, got, want)
 		}
 	}
 }

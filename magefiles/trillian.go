@@ -12,6 +12,7 @@ import (
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
 )
 
 // Trillian keeps the Merkle trees of both logs, in a MariaDB of its own.
@@ -19,12 +20,12 @@ type Trillian mg.Namespace
 
 // Start runs MariaDB, the log server and the log signer.
 func (Trillian) Start(ctx context.Context) error {
-	return needs(ctx, startLogServer, startLogSigner)
+	return up(ctx, startLogServer, startLogSigner)
 }
 
 // Restart builds what has changed of Trillian and restarts that alone.
 func (Trillian) Restart(ctx context.Context) error {
-	return restartOnly(ctx, Trillian.Start, logSigner, logServer)
+	return restartOnly(ctx, Trillian.Start, logSignerComponent(), logServerComponent())
 }
 
 // Stop ends the log signer, the log server and MariaDB, once Rekor, CT, Dex and Fulcio have ended, which stand on them.
@@ -34,27 +35,40 @@ func startMariaDB(ctx context.Context) error {
 	if err := needs(ctx, Build); err != nil {
 		return err
 	}
-	if err := require(ctx, platform.MariaDB); err != nil {
+	if err := needs(ctx, knowMariaDB); err != nil {
 		return err
 	}
-	s, err := acquire(ctx)
+	s, err := load()
 	if err != nil {
 		return err
 	}
-	server, installer, err := mariaDBPrograms(s.config)
+	server, installer, err := stack.MariaDBPrograms(s.Config)
 	if err != nil {
 		return err
 	}
-	if err := knownMariaDB(ctx, s.config, server); err != nil {
-		return err
-	}
-	if err := database.Install(ctx, s.config, server, installer); err != nil {
+	if err := database.Install(ctx, s.Config, server, installer); err != nil {
 		return err
 	}
 	if err := start(ctx, mariaDB, nil); err != nil {
 		return err
 	}
-	return database.Prepare(ctx, s.config)
+	return database.Prepare(ctx, s.Config)
+}
+
+// knowMariaDB installs a MariaDB if there is none, and checks that it is one that the stack can run.
+func knowMariaDB(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.Require(ctx, platform.MariaDB); err != nil {
+		return err
+	}
+	server, _, err := stack.MariaDBPrograms(s.Config)
+	if err != nil {
+		return err
+	}
+	return stack.KnownMariaDB(ctx, s.Config, server)
 }
 
 func stopMariaDB(ctx context.Context) error {
@@ -92,8 +106,12 @@ func stopLogSigner(ctx context.Context) error {
 	return stop(ctx, logSigner)
 }
 
+func mariaDBComponent() component {
+	return component{describe: mariaDB, start: startMariaDB, stop: stopMariaDB, prepare: []any{knowMariaDB}}
+}
+
 func mariaDB(c config.Config) service.Service {
-	server, _, err := mariaDBPrograms(c)
+	server, _, err := stack.MariaDBPrograms(c)
 	if err != nil {
 		// Only the service's name matters then: it cannot be started.
 		server = "mariadbd"
@@ -104,6 +122,7 @@ func mariaDB(c config.Config) service.Service {
 		Uses: []service.Use{
 			{Of: "data/mariadb", To: "keep its tables"},
 		},
+		Tutorial:  true,
 		Program:   server,
 		Args:      append([]string{"--defaults-file=" + c.ConfigFile("mariadb.cnf")}, database.RootArgs()...),
 		Templates: []string{"mariadb.cnf"},
@@ -123,6 +142,28 @@ func threads(c config.Config) []string {
 	return []string{"GOMAXPROCS=" + strconv.Itoa(max(1, runtime.GOMAXPROCS(0)/4))}
 }
 
+// Ports that nobody but Trillian has to know.
+var (
+	logServerHTTP = config.Port{Name: "LOG_SERVER_HTTP", Default: 8090}
+	logSignerGRPC = config.Port{Name: "LOG_SIGNER", Default: 8191}
+	logSignerHTTP = config.Port{Name: "LOG_SIGNER_HTTP", Default: 8190}
+)
+
+// trillian is the source of the log server, the log signer and createtree, which makes trees.
+func trillian() *config.Source {
+	return &config.Source{
+		Name: "trillian", Module: "github.com/google/trillian",
+		Programs: map[string]string{
+			"trillian_log_server": "cmd/trillian_log_server", "trillian_log_signer": "cmd/trillian_log_signer", "createtree": "cmd/createtree",
+		},
+		Restart: "trillian:restart", Demo: "demo:rekor",
+	}
+}
+
+func logServerComponent() component {
+	return component{describe: logServer, start: startLogServer, stop: stopLogServer}
+}
+
 func logServer(c config.Config) service.Service {
 	return service.Service{
 		Name:  "log-server",
@@ -131,15 +172,22 @@ func logServer(c config.Config) service.Service {
 			{Of: "mariadb/trillian", To: "queue entries, read trees"},
 			{Of: "secrets/database-password", To: "log in there"},
 		},
+		Tutorial:         true,
 		Program:          c.Program("trillian_log_server"),
+		Packages:         []string{"github.com/google/trillian/cmd/trillian_log_server", "github.com/google/trillian/cmd/createtree"},
+		Source:           trillian(),
 		Args:             []string{"--config=" + c.ConfigFile("trillian_log_server.flags")},
 		Env:              threads(c),
 		Templates:        []string{"trillian_log_server.flags"},
-		Listens:          []config.Port{config.LogServer, config.LogServerHTTP},
+		Listens:          []config.Port{config.LogServer, logServerHTTP},
 		Address:          c.Address(config.LogServer),
-		Ready:            service.Answers(c.URL(config.LogServerHTTP) + "/healthz"),
+		Ready:            service.Answers(c.URL(logServerHTTP) + "/healthz"),
 		EndsOnSecondTerm: true,
 	}
+}
+
+func logSignerComponent() component {
+	return component{describe: logSigner, start: startLogSigner, stop: stopLogSigner}
 }
 
 func logSigner(c config.Config) service.Service {
@@ -150,13 +198,16 @@ func logSigner(c config.Config) service.Service {
 			{Of: "mariadb/trillian", To: "add entries to the trees"},
 			{Of: "secrets/database-password", To: "log in there"},
 		},
+		Tutorial:         true,
 		Program:          c.Program("trillian_log_signer"),
+		Packages:         []string{"github.com/google/trillian/cmd/trillian_log_signer"},
+		Source:           trillian(),
 		Args:             []string{"--config=" + c.ConfigFile("trillian_log_signer.flags")},
 		Env:              threads(c),
 		Templates:        []string{"trillian_log_signer.flags"},
-		Listens:          []config.Port{config.LogSigner, config.LogSignerHTTP},
-		Address:          c.Address(config.LogSigner),
-		Ready:            service.Answers(c.URL(config.LogSignerHTTP) + "/healthz"),
+		Listens:          []config.Port{logSignerGRPC, logSignerHTTP},
+		Address:          c.Address(logSignerGRPC),
+		Ready:            service.Answers(c.URL(logSignerHTTP) + "/healthz"),
 		EndsOnSecondTerm: true,
 	}
 }

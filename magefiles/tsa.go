@@ -10,6 +10,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -30,14 +31,18 @@ func tsaCertificates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return keys.EnsureTimestamping(s.config.Key("tsa"), time.Now())
+	return keys.EnsureTimestamping(s.Config.Key("tsa"), time.Now())
 }
 
 // Restart builds what has changed of the timestamp authority and restarts that alone.
-func (TSA) Restart(ctx context.Context) error { return restartOnly(ctx, TSA.Start, tsa) }
+func (TSA) Restart(ctx context.Context) error { return restartOnly(ctx, TSA.Start, tsaComponent()) }
 
 // Stop ends the timestamp authority.
 func (TSA) Stop(ctx context.Context) error { return stop(ctx, tsa) }
+
+func tsaComponent() component {
+	return component{describe: tsa, start: TSA.Start, stop: TSA.Stop, prepare: []any{tsaCertificates}}
+}
 
 func tsa(c config.Config) service.Service {
 	one := service.Service{
@@ -47,8 +52,13 @@ func tsa(c config.Config) service.Service {
 			{Of: "keys/tsa/key.pem", Signs: "timestamps", Public: "keys/tsa/chain.pem"},
 			{Of: "keys/tsa/chain.pem", To: "show its certificates"},
 		},
-		Program: c.Program("timestamp-server"),
-		Module:  "github.com/sigstore/timestamp-authority/v2",
+		Program:  c.Program("timestamp-server"),
+		Packages: []string{project.Module + "/magefiles/cmd/timestamp-server"},
+		Source: &config.Source{
+			Name: "tsa", Module: "github.com/sigstore/timestamp-authority", Programs: map[string]string{"timestamp-server": "cmd/timestamp-server"},
+			Restart: "tsa:restart", Demo: "demo:bundle",
+		},
+		Module: "github.com/sigstore/timestamp-authority/v2",
 		Args: []string{
 			"serve", "--host=127.0.0.1", "--port=" + strconv.Itoa(c.Port(config.TSA)),
 			"--timestamp-signer=file", "--file-signer-key-path=" + c.Key(filepath.Join("tsa", keys.TimestampingKey)),

@@ -10,6 +10,7 @@ import (
 
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -25,7 +26,7 @@ func (TUF) Start(ctx context.Context) error {
 }
 
 // Restart builds what has changed of the TUF repository's server and restarts that alone.
-func (TUF) Restart(ctx context.Context) error { return restartOnly(ctx, TUF.Start, tuf) }
+func (TUF) Restart(ctx context.Context) error { return restartOnly(ctx, TUF.Start, tufComponent()) }
 
 // Stop ends the repository's server.
 func (TUF) Stop(ctx context.Context) error { return stop(ctx, tuf) }
@@ -39,7 +40,7 @@ func (TUF) Rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	said, err := s.tuf(ctx, "rotate")
+	said, err := tufProgram(ctx, s.Config, "rotate")
 	fmt.Print(said)
 	return err
 }
@@ -54,22 +55,25 @@ func tufRepository(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := service.Configure(s.config, "tuf.json", nil); err != nil {
+	if err := service.Configure(s.Config, "tuf.json", nil); err != nil {
 		return err
 	}
-	_, err = s.tuf(ctx, "publish")
+	_, err = tufProgram(ctx, s.Config, "publish")
 	return err
 }
 
-// tuf runs the program tuf.
-func (s *stack) tuf(ctx context.Context, action string) (string, error) {
-	c := s.config
+// tufProgram runs the program tuf.
+func tufProgram(ctx context.Context, c config.Config, action string) (string, error) {
 	out, err := command.Output(ctx, command.New(ctx, c.Home(), []string{"HOME=" + c.Home()}, c.Program("tuf"), action, c.ConfigFile("tuf.json")))
 	if failure := (*command.Error)(nil); errors.As(err, &failure) && failure.Output != "" {
 		// What this project's own program says needs no frame.
 		err = errors.New(strings.TrimSpace(failure.Output))
 	}
 	return out, err
+}
+
+func tufComponent() component {
+	return component{describe: tuf, start: TUF.Start, stop: TUF.Stop, prepare: []any{tufRepository}}
 }
 
 func tuf(c config.Config) service.Service {
@@ -85,11 +89,12 @@ func tuf(c config.Config) service.Service {
 			"dex", "fulcio", "ct", "rekor", "rekor-tiles", "tsa",
 			"keys/ca-root.pem", "keys/ctfe.pub", "keys/rekor.pub", "keys/rekor-tiles.pub", "keys/tsa/chain.pem",
 		},
-		Program: c.Program("tuf"),
-		Module:  "github.com/theupdateframework/go-tuf/v2",
-		Args:    []string{"serve", c.ConfigFile("tuf.json")},
-		Listens: []config.Port{config.TUF},
-		Address: c.TUFMirror(),
-		Ready:   service.Answers(c.URL(config.TUF) + "/timestamp.json"),
+		Program:  c.Program("tuf"),
+		Packages: []string{project.Module + "/magefiles/cmd/tuf"},
+		Module:   "github.com/theupdateframework/go-tuf/v2",
+		Args:     []string{"serve", c.ConfigFile("tuf.json")},
+		Listens:  []config.Port{config.TUF},
+		Address:  c.TUFMirror(),
+		Ready:    service.Answers(c.URL(config.TUF) + "/timestamp.json"),
 	}
 }

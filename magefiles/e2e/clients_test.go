@@ -194,7 +194,7 @@ func TestClients(t *testing.T) {
 		// All but the repository's, so that clients come back to it and find other addresses there.
 		settings := []string{"SIGLOCAL_STATE=" + s.config.State, "SIGLOCAL_PORT_OFFSET=" + strconv.Itoa(10000+7*int(offsets.Add(1))),
 			config.TUF.Variable() + "=" + strconv.Itoa(s.config.Port(config.TUF))}
-		c, err := config.Load(s.config.Root, settings)
+		c, err := config.Load(s.config.Root, settings, parts...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -510,7 +510,7 @@ func TestFaultEachPortIsTaken(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.must("start", "stop")
-	for _, port := range config.PortNames() {
+	for _, port := range s.config.Ports() {
 		if port == config.Debug || port == config.Callback {
 			continue // Delve's and cosign's, which nothing that start runs listens on
 		}
@@ -521,7 +521,7 @@ func TestFaultEachPortIsTaken(t *testing.T) {
 		r := s.mage("start")
 		for _, want := range []string{s.config.Address(port), fmt.Sprintf("process %d", os.Getpid()), port.Variable()} {
 			if r.code == 0 || !strings.Contains(r.stderr, want) {
-				t.Errorf("%s: the message does not say %q: %s", port, want, r)
+				t.Errorf("%s: the message does not say %q: %s", port.Name, want, r)
 			}
 		}
 		if r := s.mage("doctor"); r.code != 5 || !strings.Contains(r.stdout, port.Variable()) {

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sigstore-local/magefiles/internal/config"
 )
 
 func TestLivingWithIt(t *testing.T) {
@@ -130,7 +132,7 @@ func TestLivingWithIt(t *testing.T) {
 	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
 	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
 	t.Run("the README's commands for clients work", func(t *testing.T) { s.in(t).checkReadme() })
-	t.Run("bundle has no secret", func(t *testing.T) { s.in(t).checkBundle() })
+	t.Run("the support archive has no secret", func(t *testing.T) { s.in(t).checkSupport() })
 	t.Run("doctor finds nothing", func(t *testing.T) {
 		if r := s.in(t).mage("doctor"); r.code != 0 || strings.Contains(r.stdout, "✗") {
 			t.Errorf("%s", r)
@@ -238,10 +240,10 @@ func (s *stack) checkEnv() {
 		t.Errorf("the token is %q", values["SIGSTORE_ID_TOKEN"])
 	}
 	for name, want := range map[string]string{
-		"REKOR_URL": s.config.URL("REKOR"), "FULCIO_URL": s.config.URL("FULCIO"), "OIDC_URL": s.config.Issuer(), "ISSUER_URL": s.config.Issuer(),
+		"REKOR_URL": s.config.URL(config.Rekor), "FULCIO_URL": s.config.URL(config.Fulcio), "OIDC_URL": s.config.Issuer(), "ISSUER_URL": s.config.Issuer(),
 		"CT_LOG_KEY": s.config.Key("ctfe.pub"), "TUF_ROOT": filepath.Join(s.config.Home(), "tuf"),
 		"TRUSTED_ROOT": s.config.Trust("trusted_root.json"), "SIGNING_CONFIG": s.config.Trust("signing_config.json"),
-		"TUF_MIRROR": s.config.TUFMirror(), "TUF_ROOT_JSON": s.config.Trust("root.json"), "TSA_URL": s.config.URL("TSA"), "REKOR_V2_URL": s.config.RekorV2(),
+		"TUF_MIRROR": s.config.TUFMirror(), "TUF_ROOT_JSON": s.config.Trust("root.json"), "TSA_URL": s.config.URL(config.TSA), "REKOR_V2_URL": s.config.RekorV2(),
 	} {
 		if values[name] != want {
 			t.Errorf("%s is %q, not %q", name, values[name], want)
@@ -322,9 +324,12 @@ func (s *stack) checkReadme() {
 	}
 }
 
-func (s *stack) checkBundle() {
+func (s *stack) checkSupport() {
 	t := s.t
-	name := strings.TrimSpace(s.must("bundle").stdout)
+	if r := s.must("bundle"); !strings.HasSuffix(r.stdout, ".tar.gz\n") || !strings.Contains(r.stderr, "`support`") {
+		t.Errorf("the old name: %s", r)
+	}
+	name := strings.TrimSpace(s.must("support").stdout)
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)

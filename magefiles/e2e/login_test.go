@@ -419,7 +419,7 @@ func TestMoreWaysToSignIn(t *testing.T) {
 	})
 	t.Run("nothing shows their secrets", func(t *testing.T) {
 		s := s.in(t)
-		archive := strings.TrimSpace(s.must("bundle").stdout)
+		archive := strings.TrimSpace(s.must("support").stdout)
 		packed := s.run("/", "tar", "-xzOf", archive)
 		for _, one := range []string{secret, "$trout"} {
 			s.checkSecret(one, []byte(one))

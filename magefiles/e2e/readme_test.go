@@ -119,7 +119,7 @@ func (s *stack) moveTo(folder string) {
 		}
 	}
 	offset := fmt.Sprint("SIGLOCAL_PORT_OFFSET=", s.config.Port(config.Registry)-1338)
-	if s.config, err = config.Load(folder, []string{offset}); err != nil {
+	if s.config, err = config.Load(folder, []string{offset}, parts...); err != nil {
 		s.t.Fatal(err)
 	}
 	s.env = slices.DeleteFunc(s.env, func(entry string) bool { return strings.HasPrefix(entry, "SIGLOCAL_") })

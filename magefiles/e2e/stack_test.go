@@ -4,7 +4,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -26,11 +28,50 @@ import (
 	"sigstore-local/magefiles/internal/project"
 )
 
-// names are the stack's services, as status lists them.
-var names = config.ServiceNames()
+var (
+	// names are the stack's services, as status lists them.
+	names []string
+	// tutorial are those that the three levels need.
+	tutorial []string
+	// parts is what the configuration knows of them.
+	parts []config.Part
+)
 
-// tutorial are those that the three levels need.
-var tutorial = names[:slices.Index(names, "fulcio")+1]
+// askStatus fills names, tutorial and parts with what the stack itself says.
+func askStatus() error {
+	wd, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	root, err := project.Root(wd)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "tool", "mage", "status", "-o=json")
+	// Of a stack that never ran, which ends with exit code 3.
+	cmd.Dir, cmd.Env = root, append(config.Without(os.Environ()), "SIGLOCAL_STATE="+filepath.Join(os.TempDir(), "no-such-stack"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 3 {
+		return fmt.Errorf("status of a stack that never ran: %w: %s", err, out)
+	}
+	var rows []struct {
+		Service string
+		Ports   map[string]int // by their variables
+	}
+	if err := json.Unmarshal(out, &rows); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		part := config.Part{Service: row.Service}
+		for variable, number := range row.Ports {
+			part.Ports = append(part.Ports, config.Port{Name: strings.TrimPrefix(variable, "SIGLOCAL_PORT_"), Default: number})
+		}
+		names, parts = append(names, row.Service), append(parts, part)
+	}
+	tutorial = names[:slices.Index(names, "fulcio")+1]
+	return nil
+}
 
 // stack is a stack of a test's own.
 type stack struct {
@@ -61,6 +102,13 @@ func goOn() {
 
 // TestMain removes the stacks when it is told to end too, such as by Ctrl-C.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testing.Short() {
+		if err := askStatus(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
@@ -98,7 +146,7 @@ func newStack(t *testing.T, settings ...string) *stack {
 	}
 	offset := 10000 + 7*int(offsets.Add(1))
 	settings = append([]string{"SIGLOCAL_STATE=" + filepath.Join(dir, "state"), "SIGLOCAL_PORT_OFFSET=" + strconv.Itoa(offset), "SIGLOCAL_INSTALL=never"}, settings...)
-	c, err := config.Load(root, settings)
+	c, err := config.Load(root, settings, parts...)
 	if err != nil {
 		t.Fatal(err)
 	}

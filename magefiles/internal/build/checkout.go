@@ -37,52 +37,52 @@ func (e *CompileError) Error() string {
 	return fmt.Sprintf("%s does not build:\n%s", e.Folder, strings.TrimRight(e.Output, "\n"))
 }
 
-// Checkouts builds the programs of each component that is checked out, with the checkout's own go.mod, unless nothing in
+// Checkouts builds the programs of each source that is checked out, with the checkout's own go.mod, unless nothing in
 // it has changed. The programs that stand there stay as they are if it does not build. Of components other than the one
 // called only, if that is not empty, those stay that have ever been built.
 func (b *Builder) Checkouts(ctx context.Context, only string) error {
-	for _, component := range config.Components() {
-		folder, ok := b.Config.Checkouts[component.Name]
-		if !ok || only != "" && component.Name != only && b.builtFrom(component) != "" {
+	for _, source := range b.Config.Sources() {
+		folder, ok := b.Config.Checkouts[source.Name]
+		if !ok || only != "" && source.Name != only && b.builtFrom(source) != "" {
 			continue
 		}
-		if err := b.checkout(ctx, component, folder); err != nil {
+		if err := b.checkout(ctx, source, folder); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// builtFrom is the stamp of what the programs of a component were built from.
-func (b *Builder) builtFrom(component config.Component) string {
-	stamp, err := os.ReadFile(filepath.Join(b.Config.CheckoutPrograms(component), stampFile))
+// builtFrom is the stamp of what the programs of a source were built from.
+func (b *Builder) builtFrom(source config.Source) string {
+	stamp, err := os.ReadFile(filepath.Join(b.Config.CheckoutPrograms(source), stampFile))
 	if err != nil {
 		return "" // never
 	}
 	return string(stamp)
 }
 
-func (b *Builder) checkout(ctx context.Context, component config.Component, folder string) error {
+func (b *Builder) checkout(ctx context.Context, source config.Source, folder string) error {
 	revision := Revision(ctx, folder)
 	stamp, known, err := contents(folder, revision)
 	if err != nil {
 		return err
 	}
-	if known && b.builtFrom(component) == stamp {
+	if known && b.builtFrom(source) == stamp {
 		return nil
 	}
 	compiler, err := b.Ready(ctx)
 	if err != nil {
 		return err
 	}
-	programs := b.Config.CheckoutPrograms(component)
+	programs := b.Config.CheckoutPrograms(source)
 	if err := os.MkdirAll(programs, 0o700); err != nil {
 		return err
 	}
 	from := strings.TrimSpace(folder + " " + revision)
 	step := b.Console.Step("build")
 	err = locked(ctx, programs+".lock", step, func() error {
-		if err := b.buildCheckout(ctx, component, folder, compiler, step); err != nil {
+		if err := b.buildCheckout(ctx, source, folder, compiler, step); err != nil {
 			return err
 		}
 		return errors.Join(
@@ -93,12 +93,12 @@ func (b *Builder) checkout(ctx context.Context, component config.Component, fold
 		step.Fail()
 		return err
 	}
-	step.Done("%s of %s", strings.Join(slices.Sorted(maps.Keys(component.Programs)), ", "), from)
+	step.Done("%s of %s", strings.Join(slices.Sorted(maps.Keys(source.Programs)), ", "), from)
 	return nil
 }
 
-func (b *Builder) buildCheckout(ctx context.Context, component config.Component, folder, compiler string, step *console.Step) error {
-	programs := b.Config.CheckoutPrograms(component)
+func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folder, compiler string, step *console.Step) error {
+	programs := b.Config.CheckoutPrograms(source)
 	fresh := programs + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
@@ -110,8 +110,8 @@ func (b *Builder) buildCheckout(ctx context.Context, component config.Component,
 	}
 	args := []string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}
 	cgo := false
-	for _, name := range slices.Sorted(maps.Keys(component.Programs)) {
-		args = append(args, "./"+component.Programs[name])
+	for _, name := range slices.Sorted(maps.Keys(source.Programs)) {
+		args = append(args, "./"+source.Programs[name])
 		cgo = cgo || needsC(name)
 	}
 	step.Detail("%s", folder)
@@ -122,7 +122,7 @@ func (b *Builder) buildCheckout(ctx context.Context, component config.Component,
 	if err != nil {
 		return fmt.Errorf("build %s: %w", folder, err)
 	}
-	for name := range component.Programs {
+	for name := range source.Programs {
 		if err := os.Rename(filepath.Join(fresh, name), filepath.Join(programs, name)); err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func (b *Builder) buildCheckout(ctx context.Context, component config.Component,
 	return nil
 }
 
-// Debug builds a program, so that it can be debugged, into the file out: the packages of its component, of the checkout or as pinned,
+// Debug builds a program, so that it can be debugged, into the file out: the packages of its source, of the checkout or as pinned,
 // without optimization and with the paths of their sources. All others are as everywhere, and so mostly compiled already.
 func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	compiler, err := b.Ready(ctx)
@@ -138,12 +138,12 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 		return err
 	}
 	folder, module := b.Config.Root, project.Module
-	component, checkedOut := b.Config.CheckedOut(program)
-	if component.Module != "" {
-		module = component.Module
+	source, checkedOut := b.Config.CheckedOut(program)
+	if source.Module != "" {
+		module = source.Module
 	}
 	if checkedOut {
-		folder, pkg = b.Config.Checkouts[component.Name], "./"+component.Programs[program]
+		folder, pkg = b.Config.Checkouts[source.Name], "./"+source.Programs[program]
 	}
 	step := b.Console.Step("build")
 	step.Detail("%s", program)
@@ -164,13 +164,13 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 
 // From says of which checkout and revision a program was built; it is empty for a pinned one.
 func From(c config.Config, program string) string {
-	component, ok := c.CheckedOut(filepath.Base(program))
+	source, ok := c.CheckedOut(filepath.Base(program))
 	if !ok {
 		return ""
 	}
-	content, err := os.ReadFile(filepath.Join(c.CheckoutPrograms(component), fromFile))
+	content, err := os.ReadFile(filepath.Join(c.CheckoutPrograms(source), fromFile))
 	if err != nil {
-		return c.Checkouts[component.Name]
+		return c.Checkouts[source.Name]
 	}
 	return strings.TrimSpace(string(content))
 }

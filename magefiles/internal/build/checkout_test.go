@@ -11,8 +11,8 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// ko is a component that is one program in the top folder of its checkout, as these tests need.
-var ko = config.Components()[6]
+// ko is a source of one program, in the top folder of its checkout.
+var ko = config.Source{Name: "ko", Module: "github.com/google/ko", Programs: map[string]string{"ko": "."}}
 
 // checkedOut is a builder that is told of a checkout of ko with one small program, under git.
 func checkedOut(t *testing.T) (b *Builder, folder string, git func(args ...string) string) {
@@ -35,7 +35,8 @@ func checkedOut(t *testing.T) (b *Builder, folder string, git func(args ...strin
 	git("add", "-A")
 	git("commit", "-qm", "first")
 	b = builder(t, checkout(t))
-	b.Config.State, b.Config.Checkouts = t.TempDir(), map[string]string{"ko": folder}
+	b.Config, _ = config.Load(b.Config.Root, []string{ko.Variable() + "=" + folder}, config.Part{Source: &ko})
+	b.Config.Programs, b.Config.Built = filepath.Join(t.TempDir(), "bin"), t.TempDir()
 	return b, folder, git
 }
 

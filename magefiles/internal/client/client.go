@@ -84,9 +84,9 @@ func Environment(c config.Config, trust Trust) []Variable {
 // path lists the folders of the programs: first those of checkouts.
 func path(c config.Config) string {
 	var folders []string
-	for _, component := range config.Components() {
-		if _, ok := c.Checkouts[component.Name]; ok {
-			folders = append(folders, c.CheckoutPrograms(component))
+	for _, source := range c.Sources() {
+		if _, ok := c.Checkouts[source.Name]; ok {
+			folders = append(folders, c.CheckoutPrograms(source))
 		}
 	}
 	return strings.Join(append(folders, c.Programs), string(os.PathListSeparator))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -86,4 +87,17 @@ func wrap(ctx context.Context, cmd *exec.Cmd, err error, said ...*bytes.Buffer) 
 		}
 	}
 	return failure
+}
+
+// GoTest runs go(1) in the folder dir with its output on this process's. When ctx ends, tests get the time to remove what they
+// have made.
+func GoTest(ctx context.Context, dir string, environ []string, args ...string) error {
+	cmd := New(ctx, dir, environ, "go", args...)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 30 * time.Second
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
 }

@@ -21,59 +21,31 @@ import (
 // and a text proto alike.
 func Valid(text string) bool { return secretValue.MatchString(text) }
 
-// Port names one listener of the stack. SIGLOCAL_PORT_ and the name is the variable that moves it.
-type Port string
-
-// The listeners of the stack, all on loopback.
-const (
-	Registry      Port = "REGISTRY"
-	LogServer     Port = "LOG_SERVER"
-	LogServerHTTP Port = "LOG_SERVER_HTTP"
-	LogSigner     Port = "LOG_SIGNER"
-	LogSignerHTTP Port = "LOG_SIGNER_HTTP"
-	Rekor         Port = "REKOR"
-	CT            Port = "CT"
-	Dex           Port = "DEX"
-	Fulcio        Port = "FULCIO"
-	FulcioGRPC    Port = "FULCIO_GRPC"
-	FulcioMetrics Port = "FULCIO_METRICS"
-
-	TSA               Port = "TSA"
-	RekorTiles        Port = "REKOR_TILES"
-	RekorTilesGRPC    Port = "REKOR_TILES_GRPC"
-	RekorTilesMetrics Port = "REKOR_TILES_METRICS"
-	TUF               Port = "TUF"
-
-	Debug    Port = "DEBUG"    // Delve's, while a service is debugged
-	Callback Port = "CALLBACK" // cosign's, while it waits until somebody has signed in
-)
-
-var defaultPorts = map[Port]int{
-	Registry:      1338,
-	LogServer:     8091,
-	LogServerHTTP: 8090,
-	LogSigner:     8191,
-	LogSignerHTTP: 8190,
-	Rekor:         3000,
-	CT:            6105,
-	Dex:           5556,
-	Fulcio:        5555,
-	FulcioGRPC:    5554,
-	FulcioMetrics: 2113,
-
-	TSA:               3004,
-	RekorTiles:        3003,
-	RekorTilesGRPC:    3001,
-	RekorTilesMetrics: 2114,
-	TUF:               8080,
-
-	Debug:    2345,
-	Callback: 5557,
+// Port is a listener of the stack, on loopback. SIGLOCAL_PORT_ and its name is the variable that moves it.
+type Port struct {
+	Name    string // in capitals, as in REKOR
+	Default int
 }
 
-// ServiceNames lists the stack's services, in the order in which status shows them.
-func ServiceNames() []string {
-	return []string{"registry", "mariadb", "log-server", "log-signer", "rekor", "ct", "dex", "fulcio", "tsa", "rekor-tiles", "tuf"}
+// The ports by which others than the service itself know it. What a service alone has to know is in its description.
+var (
+	Registry   = Port{"REGISTRY", 1338}
+	LogServer  = Port{"LOG_SERVER", 8091}
+	Rekor      = Port{"REKOR", 3000}
+	CT         = Port{"CT", 6105}
+	Dex        = Port{"DEX", 5556}
+	Fulcio     = Port{"FULCIO", 5555}
+	TSA        = Port{"TSA", 3004}
+	RekorTiles = Port{"REKOR_TILES", 3003}
+	TUF        = Port{"TUF", 8080}
+
+	Debug    = Port{"DEBUG", 2345}    // Delve's, while a service is debugged
+	Callback = Port{"CALLBACK", 5557} // cosign's, while it waits until somebody has signed in
+)
+
+// shared lists these ports.
+func shared() []Port {
+	return []Port{Registry, LogServer, Rekor, CT, Dex, Fulcio, TSA, RekorTiles, TUF, Debug, Callback}
 }
 
 // Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
@@ -97,7 +69,7 @@ func (s Secret) Variable() string {
 }
 
 // Variable is the environment variable that sets p, such as SIGLOCAL_PORT_REKOR.
-func (p Port) Variable() string { return prefix + "PORT_" + string(p) }
+func (p Port) Variable() string { return prefix + "PORT_" + p.Name }
 
 // Installing says whether missing system packages are installed.
 type Installing string
@@ -122,10 +94,11 @@ type Config struct {
 	Root     string // the checkout
 	State    string // all that one stack makes: configuration, data, keys, secrets, logs, PIDs
 	Programs string // the built programs, shared by every stack of the checkout
+	Built    string // the programs of this stack that are built from checkouts, each source's in a folder of its own
 
 	Install       Installing
 	MariaDB       string   // mariadbd, if the user named one
-	Services      []string // those that start runs, by name; all if empty
+	Services      []string // what start runs, by the names of services or sources; all if empty
 	PKCS11Module  string   // the PKCS#11 module, if the user named one
 	PKCS11Token   string   // the label of the token that holds the CA's key
 	Email         string   // the identity that signs
@@ -134,9 +107,15 @@ type Config struct {
 	DexConnectors string   // a file with more ways to sign in, if the user named one
 	Tuning        Tuning
 	PresetSecrets map[Secret]string
-	Checkouts     map[string]string // folders of the components that are built from a checkout, by component
+	Checkouts     map[string]string // folders of the checkouts, by the names of the sources that are built from them
 
-	ports map[Port]int
+	// Settings are the variables that it was made of, NAME=value, without those whose value is secret.
+	Settings []string
+
+	offset  int          // is added to every default port
+	moved   map[Port]int // the ports that have a number of their own, whatever the offset
+	ports   []Port       // all that are known, by name
+	sources []Source     // all that are known
 }
 
 // OAuthApp is what an identity provider knows an application by.
@@ -151,8 +130,57 @@ type Variable struct {
 	set           func(c *Config, value string) error
 }
 
-// Variables lists every variable that Load knows, in the order of the README.
-func Variables() []Variable {
+// Part is what Load has to know of a service or a client before that can be described for a configuration.
+type Part struct {
+	Service string // the service's name; empty for a client
+	Ports   []Port
+	Source  *Source // nil if none can replace what is pinned
+}
+
+// named are the names by which a user can mean services: their own, and those of the sources that they are built from.
+func named(parts []Part) []string {
+	var services, sources []string
+	for _, part := range parts {
+		if part.Service == "" {
+			continue
+		}
+		services = append(services, part.Service)
+		if part.Source != nil && !slices.Contains(sources, part.Source.Name) {
+			sources = append(sources, part.Source.Name)
+		}
+	}
+	return append(services, slices.DeleteFunc(sources, func(name string) bool { return slices.Contains(services, name) })...)
+}
+
+// portsOf lists every port that is known, by name.
+func portsOf(parts []Part) []Port {
+	ports := shared()
+	for _, part := range parts {
+		for _, port := range part.Ports {
+			if !slices.Contains(ports, port) {
+				ports = append(ports, port)
+			}
+		}
+	}
+	slices.SortFunc(ports, func(a, b Port) int { return strings.Compare(a.Name, b.Name) })
+	return ports
+}
+
+// sourcesOf lists every source, each once.
+func sourcesOf(parts []Part) []Source {
+	var sources []Source
+	for _, part := range parts {
+		if part.Source != nil && !slices.ContainsFunc(sources, func(s Source) bool { return s.Name == part.Source.Name }) {
+			sources = append(sources, *part.Source)
+		}
+	}
+	return sources
+}
+
+// Variables lists every variable that Load knows for a stack of parts, in the order of the documentation.
+func Variables(parts ...Part) []Variable {
+	ports := portsOf(parts)
+	maxOffset := 65535 - slices.MaxFunc(ports, func(a, b Port) int { return a.Default - b.Default }).Default
 	vars := []Variable{
 		{Name: "SIGLOCAL_STATE", Accepts: "an absolute path", set: setState},
 		{Name: "SIGLOCAL_INSTALL", Accepts: `"auto" or "never"`, set: func(c *Config, v string) error {
@@ -162,10 +190,10 @@ func Variables() []Variable {
 			}
 			return nil
 		}},
-		{Name: "SIGLOCAL_SERVICES", Accepts: "names with commas between them, of " + strings.Join(ServiceNames(), ", "), set: func(c *Config, v string) error {
+		{Name: "SIGLOCAL_SERVICES", Accepts: "names with commas between them, of " + strings.Join(named(parts), ", "), set: func(c *Config, v string) error {
 			c.Services = strings.Split(v, ",")
 			for _, name := range c.Services {
-				if !slices.Contains(ServiceNames(), name) {
+				if !slices.Contains(named(parts), name) {
 					return errNotAccepted
 				}
 			}
@@ -207,31 +235,29 @@ func Variables() []Variable {
 			}
 			return nil
 		}},
-		{Name: "SIGLOCAL_PORT_OFFSET", Accepts: "a whole number from 0 to 57344, added to every default port", set: func(c *Config, v string) error {
+		{Name: "SIGLOCAL_PORT_OFFSET", Accepts: fmt.Sprintf("a whole number from 0 to %d, added to every default port", maxOffset), set: func(c *Config, v string) error {
 			offset, err := strconv.Atoi(v)
 			if err != nil || offset < 0 || offset > maxOffset {
 				return errNotAccepted
 			}
-			for name, number := range defaultPorts {
-				c.ports[name] = number + offset
-			}
+			c.offset = offset
 			return nil
 		}},
 	}
-	for _, name := range PortNames() {
-		vars = append(vars, Variable{Name: name.Variable(), Accepts: "a port from 1 to 65535", set: func(c *Config, v string) error {
+	for _, port := range ports {
+		vars = append(vars, Variable{Name: port.Variable(), Accepts: "a port from 1 to 65535", set: func(c *Config, v string) error {
 			number, err := strconv.Atoi(v)
 			if err != nil || number < 1 || number > 65535 {
 				return errNotAccepted
 			}
-			c.ports[name] = number
+			c.moved[port] = number
 			return nil
 		}})
 	}
-	for _, component := range Components() {
-		vars = append(vars, Variable{Name: component.Variable(), Accepts: "the absolute path of a checkout of " + component.Module, set: func(c *Config, v string) error {
-			folder, err := component.checkout(v)
-			c.Checkouts[component.Name] = folder
+	for _, source := range sourcesOf(parts) {
+		vars = append(vars, Variable{Name: source.Variable(), Accepts: "the absolute path of a checkout of " + source.Module, set: func(c *Config, v string) error {
+			folder, err := source.checkout(v)
+			c.Checkouts[source.Name] = folder
 			return err
 		}})
 	}
@@ -247,9 +273,6 @@ const (
 	plainSecret = "4 to 64 letters, digits or any of . _ ~ + = -"
 )
 
-// maxOffset keeps the highest default port, 8191, within 65535.
-const maxOffset = 65535 - 8191
-
 var (
 	errNotAccepted = errors.New("not accepted")
 
@@ -260,14 +283,9 @@ var (
 	plainPath   = regexp.MustCompile("^[^\\x00-\\x1f\"'`$\\\\()#?:@]+$")
 )
 
-// PortNames lists every listener, sorted.
-func PortNames() []Port {
-	return slices.Sorted(maps.Keys(defaultPorts))
-}
-
-// Load reads the configuration from environ, strings of the form NAME=value, for the checkout at root. An error names
-// the variable, what was found and what is accepted.
-func Load(root string, environ []string) (Config, error) {
+// Load reads the configuration from environ, strings of the form NAME=value, for the checkout at root and a stack of parts.
+// An error names the variable, what was found and what is accepted.
+func Load(root string, environ []string, parts ...Part) (Config, error) {
 	c := Config{
 		Root:          root,
 		State:         filepath.Join(root, "state"),
@@ -278,18 +296,16 @@ func Load(root string, environ []string) (Config, error) {
 		Tuning:        TunedLocal,
 		PresetSecrets: map[Secret]string{},
 		Checkouts:     map[string]string{},
-		ports:         map[Port]int{},
-	}
-	for name, number := range defaultPorts {
-		c.ports[name] = number
+		moved:         map[Port]int{},
+		ports:         portsOf(parts),
+		sources:       sourcesOf(parts),
 	}
 	given := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		given[name] = value
 	}
-	// In the order of Variables, so that the offset is added before one port is set.
-	for _, v := range Variables() {
+	for _, v := range Variables(parts...) {
 		value, ok := given[v.Name]
 		delete(given, v.Name)
 		if !ok || value == "" {
@@ -306,12 +322,15 @@ func Load(root string, environ []string) (Config, error) {
 			}
 			return Config{}, fmt.Errorf("%s is %s; accepted is %s", v.Name, value, v.Accepts)
 		}
+		if !v.Secret {
+			c.Settings = append(c.Settings, v.Name+"="+value)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if !strings.HasPrefix(name, prefix) {
 			continue
 		}
-		return Config{}, fmt.Errorf("%s is not a variable of this project; the nearest is %s", name, nearest(name))
+		return Config{}, fmt.Errorf("%s is not a variable of this project; the nearest is %s", name, nearest(name, Variables(parts...)))
 	}
 	if (c.GitHub.ClientID == "") != (c.GitHub.ClientSecret == "") {
 		return Config{}, errors.New("only one of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET is set; accepted are both or neither")
@@ -319,6 +338,16 @@ func Load(root string, environ []string) (Config, error) {
 	if err := c.checkPorts(); err != nil {
 		return Config{}, err
 	}
+	c.Built = filepath.Join(c.State, "checkouts")
+	return c, c.checkState()
+}
+
+// Beside is c for daemons that run beside those of c: with the same settings and programs, in the folder state and with
+// other numbers for some ports.
+func (c Config) Beside(state string, ports map[Port]int) (Config, error) {
+	c.State = state
+	c.moved = maps.Clone(c.moved)
+	maps.Copy(c.moved, ports)
 	return c, c.checkState()
 }
 
@@ -415,12 +444,12 @@ func readGitHub(c *Config, path string) error {
 
 func (c Config) checkPorts() error {
 	taken := map[int]Port{}
-	for _, name := range PortNames() {
-		number := c.ports[name]
+	for _, port := range c.ports {
+		number := c.Port(port)
 		if other, ok := taken[number]; ok {
-			return fmt.Errorf("%s and %s are both port %d; accepted are ports that differ", other.Variable(), name.Variable(), number)
+			return fmt.Errorf("%s and %s are both port %d; accepted are ports that differ", other.Variable(), port.Variable(), number)
 		}
-		taken[number] = name
+		taken[number] = port
 	}
 	return nil
 }
@@ -447,10 +476,10 @@ func (c Config) checkState() error {
 	return nil
 }
 
-// nearest is the known variable with the least edit distance to name.
-func nearest(name string) string {
+// nearest is the one of variables with the least edit distance to name.
+func nearest(name string, variables []Variable) string {
 	best, bestDistance := "", int(^uint(0)>>1)
-	for _, v := range Variables() {
+	for _, v := range variables {
 		if d := distance(name, v.Name); d < bestDistance {
 			best, bestDistance = v.Name, d
 		}
@@ -479,18 +508,31 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// Port is the number of the listener p.
-func (c Config) Port(p Port) int { return c.ports[p] }
+// Ports lists every port that is known, by name.
+func (c Config) Ports() []Port { return c.ports }
+
+// PortNamed is the port of a name such as REKOR. It panics if there is none, since names are written by programmers.
+func (c Config) PortNamed(name string) Port {
+	return c.ports[slices.IndexFunc(c.ports, func(p Port) bool { return p.Name == name })]
+}
+
+// Port is the number of p.
+func (c Config) Port(p Port) int {
+	if number, ok := c.moved[p]; ok {
+		return number
+	}
+	return p.Default + c.offset
+}
 
 // Address is where p listens, such as 127.0.0.1:3000.
 func (c Config) Address(p Port) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.ports[p]))
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port(p)))
 }
 
 // Localhost is the address of p as clients name it, such as localhost:1338: what an OIDC issuer and an image are known
 // by outlives the address, and registries on localhost are spoken to without TLS.
 func (c Config) Localhost(p Port) string {
-	return net.JoinHostPort("localhost", strconv.Itoa(c.ports[p]))
+	return net.JoinHostPort("localhost", strconv.Itoa(c.Port(p)))
 }
 
 // URL is the base URL of p on 127.0.0.1, without a slash at its end.
@@ -520,26 +562,27 @@ func (c Config) Image(repository string) string { return c.Localhost(Registry) +
 
 // Program is the path of a built program: one of the stack's own if it is built from a checkout.
 func (c Config) Program(name string) string {
-	if component, ok := c.CheckedOut(name); ok {
-		return filepath.Join(c.CheckoutPrograms(component), name)
+	if source, ok := c.CheckedOut(name); ok {
+		return filepath.Join(c.CheckoutPrograms(source), name)
 	}
 	return filepath.Join(c.Programs, name)
 }
 
-// CheckoutPrograms is the folder of the programs of component that are built from its checkout.
-func (c Config) CheckoutPrograms(component Component) string {
-	return filepath.Join(c.State, "checkouts", component.Name)
-}
+// CheckoutPrograms is the folder of the programs of source that are built from its checkout.
+func (c Config) CheckoutPrograms(source Source) string { return filepath.Join(c.Built, source.Name) }
 
-// CheckedOut finds the component of a program, and says whether that is built from a checkout.
-func (c Config) CheckedOut(program string) (Component, bool) {
-	for _, component := range Components() {
-		if _, ok := component.Programs[program]; ok {
-			_, ok := c.Checkouts[component.Name]
-			return component, ok
+// Sources lists what can be built from a checkout.
+func (c Config) Sources() []Source { return c.sources }
+
+// CheckedOut finds the source of a program, and says whether that is built from a checkout.
+func (c Config) CheckedOut(program string) (Source, bool) {
+	for _, source := range c.sources {
+		if _, ok := source.Programs[program]; ok {
+			_, ok := c.Checkouts[source.Name]
+			return source, ok
 		}
 	}
-	return Component{}, false
+	return Source{}, false
 }
 
 // ConfigFile is the path of a rendered configuration file.
@@ -575,7 +618,7 @@ func (c Config) FulcioSocket() string { return c.Run("fulcio.sock") }
 // Folders lists the folders of a stack, each to be of mode 0700.
 func (c Config) Folders() []string {
 	folders := []string{c.State}
-	for _, name := range []string{"bundles", "checkouts", "config", "data", "home", "keys", "logs", "run", "secrets", "tmp", "trust"} {
+	for _, name := range []string{"checkouts", "config", "data", "home", "keys", "logs", "run", "secrets", "support", "tmp", "trust"} {
 		folders = append(folders, filepath.Join(c.State, name))
 	}
 	return folders

@@ -3,12 +3,27 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
+// logSigner has the highest of the default ports.
+var logSigner = Port{"LOG_SIGNER", 8191}
+
+// parts are those of a small stack.
+var parts = []Part{
+	{Service: "registry", Ports: []Port{Registry}},
+	{Service: "mariadb"},
+	{Service: "log-server", Ports: []Port{LogServer}, Source: &Source{Name: "trillian", Module: "github.com/google/trillian"}},
+	{Service: "log-signer", Ports: []Port{logSigner}, Source: &Source{Name: "trillian", Module: "github.com/google/trillian"}},
+	{Service: "rekor", Ports: []Port{Rekor}, Source: &Source{Name: "rekor", Module: "github.com/sigstore/rekor"}},
+	{Service: "tsa", Ports: []Port{TSA}, Source: &Source{Name: "tsa", Module: "github.com/sigstore/timestamp-authority"}},
+	{Source: &Source{Name: "cosign", Module: "github.com/sigstore/cosign"}},
+}
+
 func TestDefaultsAreTheDocumentedAddresses(t *testing.T) {
-	c, err := Load("/checkout", nil)
+	c, err := Load("/checkout", nil, parts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,18 +44,21 @@ func TestDefaultsAreTheDocumentedAddresses(t *testing.T) {
 }
 
 func TestOffsetShiftsAllPortsAndAPortsOwnVariableWins(t *testing.T) {
-	c, err := Load("/checkout", []string{"SIGLOCAL_PORT_REKOR=4000", "SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_STATE=/elsewhere"})
+	c, err := Load("/checkout", []string{"SIGLOCAL_PORT_REKOR=4000", "SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_STATE=/elsewhere"}, parts...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range PortNames() {
-		want := defaultPorts[name] + 100
-		if name == Rekor {
+	for _, port := range c.Ports() {
+		want := port.Default + 100
+		if port == Rekor {
 			want = 4000
 		}
-		if got := c.Port(name); got != want {
-			t.Errorf("%s: got %d, want %d", name, got, want)
+		if got := c.Port(port); got != want {
+			t.Errorf("%s: got %d, want %d", port.Name, got, want)
 		}
+	}
+	if got := c.Port(c.PortNamed("LOG_SIGNER")); got != 8291 {
+		t.Errorf("a part's own port is %d", got)
 	}
 	if c.Programs != "/checkout/state/bin" {
 		t.Errorf("a stack with a folder of its own does not share the checkout's programs: %s", c.Programs)
@@ -105,6 +123,7 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_SRC_REKOR=" + folder}, []string{"SIGLOCAL_SRC_REKOR", folder, "is that of github.com/google/trillian"}},
 		{[]string{"SIGLOCAL_SRC_TSA=" + folder + "/go.mod"}, []string{"SIGLOCAL_SRC_TSA", "github.com/sigstore/timestamp-authority"}},
 		{[]string{"SIGLOCAL_SERVICES=rekor,mysql"}, []string{"SIGLOCAL_SERVICES", `"rekor,mysql"`, "registry, mariadb"}},
+		{[]string{"SIGLOCAL_SERVICES=cosign"}, []string{"SIGLOCAL_SERVICES", "tsa, trillian"}},
 		{[]string{"SIGLOCAL_SERVICES=rekor, tsa"}, []string{"SIGLOCAL_SERVICES", "with commas"}},
 		{[]string{"SIGLOCAL_MARIADBD=mariadbd"}, []string{"SIGLOCAL_MARIADBD", "absolute path"}},
 		{[]string{"SIGLOCAL_MARIADBD=/no/such/mariadbd"}, []string{"SIGLOCAL_MARIADBD", "no such file"}},
@@ -119,7 +138,7 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_STAT=/x"}, []string{"SIGLOCAL_STAT ", "nearest is SIGLOCAL_STATE"}},
 		{[]string{"SIGLOCAL_=/x"}, []string{"SIGLOCAL_ ", "nearest is"}},
 	} {
-		_, err := Load("/checkout", test.environ)
+		_, err := Load("/checkout", test.environ, parts...)
 		if err == nil {
 			t.Errorf("%q is accepted", test.environ)
 			continue
@@ -138,7 +157,7 @@ func TestTheGitHubApplicationIsTheOneOfTheEnvironmentOrOfAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, environ := range [][]string{{"GITHUB_CLIENT_ID=an.id", "GITHUB_CLIENT_SECRET=a-secret"}, {"SIGLOCAL_GITHUB_FILE=" + file}} {
-		c, err := Load("/checkout", environ)
+		c, err := Load("/checkout", environ, parts...)
 		if want := (OAuthApp{"an.id", "a-secret"}); err != nil || c.GitHub != want {
 			t.Errorf("%q: got %v, %v", environ, c.GitHub, err)
 		}
@@ -146,7 +165,7 @@ func TestTheGitHubApplicationIsTheOneOfTheEnvironmentOrOfAFile(t *testing.T) {
 }
 
 func TestARefusedSecretIsNotShown(t *testing.T) {
-	_, err := Load("/checkout", []string{"SIGLOCAL_HSM_PIN=my secret pin"})
+	_, err := Load("/checkout", []string{"SIGLOCAL_HSM_PIN=my secret pin"}, parts...)
 	if err == nil || strings.Contains(err.Error(), "my secret pin") {
 		t.Errorf("got %v", err)
 	}
@@ -154,10 +173,10 @@ func TestARefusedSecretIsNotShown(t *testing.T) {
 
 func TestEmptyVariablesAreAsIfUnset(t *testing.T) {
 	var environ []string
-	for _, v := range Variables() {
+	for _, v := range Variables(parts...) {
 		environ = append(environ, v.Name+"=")
 	}
-	if _, err := Load("/checkout", environ); err != nil {
+	if _, err := Load("/checkout", environ, parts...); err != nil {
 		t.Error(err)
 	}
 }
@@ -178,11 +197,31 @@ func TestACheckoutIsKnownByItsOwnFolderWhateverLinksToIt(t *testing.T) {
 	if err := os.Symlink(folder, link); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load("/checkout", []string{"SIGLOCAL_SRC_REKOR=" + link})
+	c, err := Load("/checkout", []string{"SIGLOCAL_SRC_REKOR=" + link}, parts...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := c.Checkouts["rekor"]; got != folder {
 		t.Errorf("%s is taken for %q, not for %s", link, got, folder)
+	}
+}
+
+func TestWhatRunsBesideAStackHasItsSettingsAndOtherPorts(t *testing.T) {
+	c, err := Load("/checkout", []string{"SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_PORT_REKOR=4000", "SIGLOCAL_EMAIL=a@example.org", "SIGLOCAL_HSM_PIN=secret-pin"}, parts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := c.Beside("/elsewhere", map[Port]int{TSA: 5000})
+	if err != nil || other.Port(TSA) != 5000 || other.Port(Rekor) != 4000 || other.Port(Registry) != 1438 || c.Port(TSA) != 3104 {
+		t.Errorf("the ports are %d, %d, %d, and the stack's own is %d: %v", other.Port(TSA), other.Port(Rekor), other.Port(Registry), c.Port(TSA), err)
+	}
+	if other.Built != "/checkout/state/checkouts" || other.Key("x") != "/elsewhere/keys/x" || other.Email != "a@example.org" {
+		t.Errorf("it is %+v", other)
+	}
+	if _, err := c.Beside("/"+strings.Repeat("x", 100), nil); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("a folder whose path is too long for sockets: %v", err)
+	}
+	if want := []string{"SIGLOCAL_EMAIL=a@example.org", "SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_PORT_REKOR=4000"}; !slices.Equal(c.Settings, want) {
+		t.Errorf("the settings are %q", c.Settings)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // AddAccounts gives Dex a local account for each of emails that has none, or one with another password. The table is
@@ -30,7 +30,7 @@ func AddAccounts(ctx context.Context, c config.Config, emails []string, password
 	// To compare a password with its hash takes as long as Dex's start. The fingerprints of those that are known to be
 	// equal are in the folder of the data that they were compared with.
 	file := filepath.Join(c.Data("mariadb"), "accounts")
-	key, err := service.Secret(c, config.DatabasePassword)
+	key, err := statedir.Secret(c, config.DatabasePassword)
 	if err != nil {
 		return err
 	}

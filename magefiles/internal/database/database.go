@@ -20,6 +20,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // databases are those of the stack, each for the account of the same name.
@@ -48,7 +49,7 @@ func Install(ctx context.Context, c config.Config, server, installer string) err
 	if _, err := os.Stat(data); err == nil {
 		return nil
 	}
-	if err := service.RoomFor(c, newData); err != nil {
+	if err := statedir.RoomFor(c, newData); err != nil {
 		return fmt.Errorf("make MariaDB's data folder: %w", err)
 	}
 	// Made under another name and then moved, so that an interrupted one does not pass for a whole one.
@@ -86,7 +87,7 @@ func connect(c config.Config, name, password string) (*sql.DB, error) {
 
 // open connects as root. A server that has just been made lets root in without a password.
 func open(ctx context.Context, c config.Config, name string) (*sql.DB, error) {
-	password, err := service.Secret(c, config.DatabasePassword)
+	password, err := statedir.Secret(c, config.DatabasePassword)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func Prepare(ctx context.Context, c config.Config) error {
 		return err
 	}
 	defer db.Close()
-	password, err := service.Secret(c, config.DatabasePassword)
+	password, err := statedir.Secret(c, config.DatabasePassword)
 	if err != nil {
 		return err
 	}

@@ -123,3 +123,19 @@ func parse(content []byte, password string) (crypto.Signer, error) {
 	}
 	return nil, errors.New("the file's private key is not one that signs")
 }
+
+// Certificate is the certificate in a PEM file, nil if there is no such file.
+func Certificate(file string) (*x509.Certificate, error) {
+	content, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no certificate as PEM", file)
+	}
+	return x509.ParseCertificate(block.Bytes)
+}

@@ -12,26 +12,35 @@ import (
 
 // Listener names the process that listens on the port of address, as far as this user may see it.
 func Listener(address string) string {
+	pid := ListenerPID(address)
+	if pid == 0 {
+		return unknownListener
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return fmt.Sprintf("process %d", pid)
+	}
+	return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(name)))
+}
+
+// ListenerPID is the process that listens on the port of address, or 0 if this user may not see it.
+func ListenerPID(address string) int {
 	_, portText, err := net.SplitHostPort(address)
 	if err != nil {
-		return unknownListener
+		return 0
 	}
 	port, err := strconv.Atoi(portText)
 	if err != nil {
-		return unknownListener
+		return 0
 	}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		for _, inode := range listeningInodes(table, port) {
-			if pid := socketOwner(inode); pid != "" {
-				name, err := os.ReadFile(filepath.Join("/proc", pid, "comm"))
-				if err != nil {
-					return "process " + pid
-				}
-				return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(name)))
+			if pid, err := strconv.Atoi(socketOwner(inode)); err == nil {
+				return pid
 			}
 		}
 	}
-	return unknownListener
+	return 0
 }
 
 // listeningInodes reads the inodes of the sockets that listen on port from a table such as /proc/net/tcp; proc(5) has

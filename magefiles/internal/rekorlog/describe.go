@@ -56,15 +56,15 @@ func Describe(body []byte) (Description, error) {
 		return Description{}, fmt.Errorf("the entry's body: %w", err)
 	}
 	d := Description{Kind: entry.Kind, Version: entry.APIVersion}
-	d.look(entry.Spec)
+	d.collect(entry.Spec)
 	return d, nil
 }
 
-func (d *Description) look(value any) {
+func (d *Description) collect(value any) {
 	switch value := value.(type) {
 	case []any:
 		for _, one := range value {
-			d.look(one)
+			d.collect(one)
 		}
 	case map[string]any:
 		algorithm, ok := value["algorithm"].(string)
@@ -73,7 +73,7 @@ func (d *Description) look(value any) {
 			d.Digests = append(d.Digests, text)
 		}
 		for _, key := range slices.Sorted(maps.Keys(value)) {
-			d.look(value[key])
+			d.collect(value[key])
 		}
 	case string:
 		content, err := base64.StdEncoding.DecodeString(value)

@@ -1,5 +1,5 @@
 // Package rekorlog reads a Rekor v1 log as one who does not trust it: what it says is checked with its public key and with
-// the proofs of RFC 6962.
+// the proofs of RFC 6962. It also makes entries for it.
 package rekorlog
 
 import (

@@ -101,3 +101,6 @@ func (e *Engine) Runs(s Service) (bool, error) {
 	_, alive, err := e.running(s)
 	return alive, err
 }
+
+// UnderDelve says whether s runs under Delve.
+func (e *Engine) UnderDelve(s Service) bool { return strings.HasSuffix(e.from(s), UnderDelve) }

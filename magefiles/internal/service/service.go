@@ -5,6 +5,8 @@ package service
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"sigstore-local/magefiles/internal/config"
@@ -27,13 +29,19 @@ type Service struct {
 	Args    []string
 	// Module is the module whose version is the program's, if that is not the module that the program is of.
 	Module string
+	// Packages are the import paths of the programs that have to be built to run it.
+	Packages []string
+	// Source is where a checkout can replace what is pinned; nil if it cannot.
+	Source *config.Source
+	// Tutorial says that the three levels need it.
+	Tutorial bool
 	// From says of which checkout and revision the program is, if it is not a pinned one.
 	From string
 	// Env are variables of the form NAME=value beside those that every daemon gets.
 	Env []string
 	// Templates names the templates from which its configuration is rendered at each start.
 	Templates []string
-	// Listens are the ports that it must find free.
+	// Listens are the ports that it must find free, first the one by which others know it.
 	Listens []config.Port
 	// Sockets are the Unix sockets that it makes and, killed, leaves behind, and that it would not replace.
 	Sockets []string
@@ -49,8 +57,11 @@ type Service struct {
 	Hint string
 }
 
-// Use says what a service has something for. That it has it stands in its arguments, variables and configuration files,
-// where Named finds it.
+// Token is the name of the PKCS#11 token that holds the CA's key.
+const Token = "token"
+
+// Use says what a service has something for. That it has it stands in its arguments, variables and configuration files: a
+// test proves that a description says all of it.
 type Use struct {
 	// Of is a service's name; MariaDB's and that of a database, as in mariadb/rekor; the path of a file or folder below
 	// the state folder, as in keys/rekor.pem; or Token.
@@ -72,3 +83,32 @@ type Engine struct {
 }
 
 func (e *Engine) pidFile(s Service) string { return e.Config.Run(s.Name + ".pid") }
+
+// With is s with another value for a flag that its command line has as --flag=value. It panics if it does not have it, since
+// both are written by programmers.
+func (s Service) With(flag, value string) Service {
+	at := slices.IndexFunc(s.Args, func(arg string) bool { return strings.HasPrefix(arg, flag+"=") })
+	s.Args = slices.Clone(s.Args)
+	s.Args[at] = flag + "=" + value
+	return s
+}
+
+// UsersOf are the names of those of services that use one of names, or one that does, and so on. They cannot go on without it.
+func UsersOf(services []Service, names []string) []string {
+	var users []string
+	for found := true; found; {
+		found = false
+		for _, one := range services {
+			if slices.Contains(users, one.Name) || slices.Contains(names, one.Name) {
+				continue
+			}
+			if slices.ContainsFunc(one.Uses, func(use Use) bool {
+				used, _, _ := strings.Cut(use.Of, "/")
+				return slices.Contains(names, used) || slices.Contains(users, used)
+			}) {
+				users, found = append(users, one.Name), true
+			}
+		}
+	}
+	return users
+}

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/lock"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // The test binary is the helper program too: with HELPER set it is a daemon that behaves as that says.
@@ -48,17 +48,6 @@ func TestMain(m *testing.M) {
 			signal.Reset(syscall.SIGTERM)
 		}()
 		serve()
-	case "wipe": // changes the stack in STATE for a moment, and then wipes it
-		c, err := config.Load("/", []string{"SIGLOCAL_STATE=" + os.Getenv("STATE")})
-		if err == nil {
-			_, err = Hold(context.Background(), c, nil)
-		}
-		fmt.Println("holds", err)
-		time.Sleep(300 * time.Millisecond)
-		if err == nil {
-			err = Wipe(c)
-		}
-		fmt.Println("wiped", err)
 	case "mute": // runs and never answers
 		time.Sleep(time.Hour)
 	}
@@ -103,7 +92,7 @@ func engine(t *testing.T) *Engine {
 		t.Fatal(err)
 	}
 	c.Programs = filepath.Dir(launcher)
-	if err := MakeFolders(c); err != nil {
+	if err := statedir.MakeFolders(c); err != nil {
 		t.Fatal(err)
 	}
 	discard, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
@@ -141,7 +130,7 @@ func helper(t *testing.T, e *Engine, behaviour string) Service {
 
 func mustStart(t *testing.T, e *Engine, s Service) Status {
 	t.Helper()
-	if err := e.Start(t.Context(), s, nil); err != nil {
+	if _, err := e.Start(t.Context(), s, nil); err != nil {
 		t.Fatal(err)
 	}
 	status := e.Status(t.Context(), s)
@@ -211,7 +200,7 @@ func TestADaemonThatDiesBeforeItIsReadyFailsTheStartAtOnceWithItsLog(t *testing.
 	e := engine(t)
 	e.StartTimeout = time.Hour
 	s := helper(t, e, "die")
-	err := e.Start(t.Context(), s, nil)
+	_, err := e.Start(t.Context(), s, nil)
 	if err == nil {
 		t.Fatal("the start succeeded")
 	}
@@ -229,7 +218,7 @@ func TestAServiceThatIsNotReadyInTimeIsLeftRunning(t *testing.T) {
 	e := engine(t)
 	s := helper(t, e, "mute")
 	e.StartTimeout = 300 * time.Millisecond
-	err := e.Start(t.Context(), s, nil)
+	_, err := e.Start(t.Context(), s, nil)
 	if err == nil || !strings.Contains(err.Error(), "not ready after 300ms") {
 		t.Errorf("got %v", err)
 	}
@@ -247,7 +236,7 @@ func TestAHopelessProbeEndsTheWait(t *testing.T) {
 	e.StartTimeout = time.Hour
 	s := helper(t, e, "serve")
 	s.Ready = func(context.Context) error { return fmt.Errorf("the password is wrong: %w", ErrHopeless) }
-	if err := e.Start(t.Context(), s, nil); !errors.Is(err, ErrHopeless) || !strings.Contains(err.Error(), "the password is wrong") {
+	if _, err := e.Start(t.Context(), s, nil); !errors.Is(err, ErrHopeless) || !strings.Contains(err.Error(), "the password is wrong") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -261,7 +250,7 @@ func TestAnInterruptedStartLeavesTheDaemonToTheNextOne(t *testing.T) {
 		interrupt()
 		return errors.New("not yet")
 	}
-	if err := e.Start(ctx, s, nil); !errors.Is(err, context.Canceled) {
+	if _, err := e.Start(ctx, s, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	s.Ready = ready
@@ -287,7 +276,7 @@ func TestADaemonThatIsAboutToEndIsStartedAnew(t *testing.T) {
 		}
 		return ready(ctx)
 	}
-	if err := e.Start(t.Context(), s, nil); err != nil {
+	if _, err := e.Start(t.Context(), s, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Ready = ready
@@ -418,7 +407,7 @@ func TestATakenPortIsNamedWithTheProcessThatHoldsIt(t *testing.T) {
 	}
 	defer l.Close()
 	s.Listens = []config.Port{config.Rekor}
-	err = e.Start(t.Context(), s, nil)
+	_, err = e.Start(t.Context(), s, nil)
 	if err == nil {
 		t.Fatal("it started")
 	}
@@ -433,187 +422,11 @@ func TestTheLastThreeLogsAreKept(t *testing.T) {
 	e := engine(t)
 	s := helper(t, e, "die")
 	for range keptLogs + 3 {
-		_ = e.Start(t.Context(), s, nil)
+		_, _ = e.Start(t.Context(), s, nil)
 	}
 	logs, err := filepath.Glob(e.Config.Log("helper") + "*")
 	if err != nil || len(logs) != keptLogs+1 {
 		t.Errorf("got %q, %v", logs, err)
-	}
-}
-
-func TestOneOfManyChangesTheStackAtATime(t *testing.T) {
-	e := engine(t)
-	held, err := Hold(t.Context(), e.Config, func(int) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Record locks are a process's, so the other has to be one.
-	other := exec.Command(launcher, e.Config.Run("stack.lock"), "/bin/true")
-	if out, err := other.CombinedOutput(); err == nil || !strings.Contains(string(out), fmt.Sprintf("locked by process %d", os.Getpid())) {
-		t.Errorf("got %v: %s", err, out)
-	}
-	if err := held.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(launcher, e.Config.Run("stack.lock"), "/bin/true").CombinedOutput(); err != nil {
-		t.Errorf("got %v: %s", err, out)
-	}
-}
-
-func TestHoldWaitsForTheOtherProcessAndNamesIt(t *testing.T) {
-	e := engine(t)
-	s := helper(t, e, "mute")
-	// A process that holds the lock: the helper, launched with it as its PID file.
-	holder := exec.Command(launcher, e.Config.Run("stack.lock"), s.Program)
-	holder.Env = append(os.Environ(), s.Env...)
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Wait()
-	defer holder.Process.Kill()
-	for pid := 0; pid == 0; {
-		pid, _ = lock.Holder(e.Config.Run("stack.lock"))
-	}
-	var once sync.Once
-	_, err := Hold(t.Context(), e.Config, func(pid int) {
-		if pid != holder.Process.Pid {
-			t.Errorf("waits for process %d, not %d", pid, holder.Process.Pid)
-		}
-		once.Do(func() { _ = holder.Process.Kill() })
-	})
-	if err != nil {
-		t.Error(err)
-	}
-}
-
-func TestSecretsAreRandomPrivateAndLast(t *testing.T) {
-	e, other := engine(t), engine(t)
-	first, err := Secret(e.Config, config.HSMPIN)
-	if err != nil || len(first) != 32 {
-		t.Fatalf("got %q, %v", first, err)
-	}
-	again, err := Secret(e.Config, config.HSMPIN)
-	if err != nil || again != first {
-		t.Errorf("got %q after %q, %v", again, first, err)
-	}
-	if elsewhere, err := Secret(other.Config, config.HSMPIN); err != nil || elsewhere == first {
-		t.Errorf("two stacks have the secret %q, %v", elsewhere, err)
-	}
-	info, err := os.Stat(e.Config.SecretFile(config.HSMPIN))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("got %v, %v", info.Mode(), err)
-	}
-	e.Config.PresetSecrets[config.HSMPIN] = "another"
-	if _, err := Secret(e.Config, config.HSMPIN); err == nil || !strings.Contains(err.Error(), "SIGLOCAL_HSM_PIN") || strings.Contains(err.Error(), "another ") {
-		t.Errorf("a secret that is not the one the stack was made with: %v", err)
-	}
-	if preset, err := Secret(e.Config, config.HSMSOPIN); err != nil || preset == "another" {
-		t.Errorf("got %q, %v", preset, err)
-	}
-	e.Config.PresetSecrets[config.DexPassword] = "chosen"
-	if preset, err := Secret(e.Config, config.DexPassword); err != nil || preset != "chosen" {
-		t.Errorf("got %q, %v", preset, err)
-	}
-}
-
-func TestABrokenSecretFileIsNamed(t *testing.T) {
-	e := engine(t)
-	for _, broken := range []string{"", "\n", "a\nb\n", "\x00\x00\x00\n"} {
-		file := e.Config.SecretFile(config.HSMPIN)
-		if err := os.WriteFile(file, []byte(broken), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Secret(e.Config, config.HSMPIN); err == nil || !strings.Contains(err.Error(), file) {
-			t.Errorf("%q: got %v", broken, err)
-		}
-	}
-}
-
-func TestAFolderOfSomebodysOwnIsNeitherFilledNorWiped(t *testing.T) {
-	own := t.TempDir()
-	if err := os.WriteFile(filepath.Join(own, "thesis.tex"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load("/checkout", []string{"SIGLOCAL_STATE=" + own})
-	if err != nil {
-		t.Skip(err) // TMPDIR has a long path
-	}
-	if err := MakeFolders(c); err == nil || !strings.Contains(err.Error(), "thesis.tex") {
-		t.Errorf("got %v", err)
-	}
-	entries, err := os.ReadDir(own)
-	if err != nil || len(entries) != 1 {
-		t.Errorf("got %v, %v", entries, err)
-	}
-}
-
-func TestManyCanMakeTheFoldersOfAStackAtOnce(t *testing.T) {
-	dir, err := os.MkdirTemp("", "sl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	for round := range 30 {
-		c, err := config.Load("/checkout", []string{"SIGLOCAL_STATE=" + filepath.Join(dir, strconv.Itoa(round))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		for range 8 {
-			wg.Go(func() {
-				if err := MakeFolders(c); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-	}
-}
-
-func TestWipeLeavesOnlyWhatWasBuilt(t *testing.T) {
-	e := engine(t)
-	if _, err := Secret(e.Config, config.HSMPIN); err != nil {
-		t.Fatal(err)
-	}
-	programs := filepath.Join(e.Config.State, "bin")
-	if err := os.Mkdir(programs, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := Wipe(e.Config); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(e.Config.State)
-	if err != nil || len(entries) != 1 || entries[0].Name() != "bin" {
-		t.Errorf("got %v, %v", entries, err)
-	}
-}
-
-func TestWhoeverWaitsForAResetGetsTheStackAfterIt(t *testing.T) {
-	e := engine(t)
-	wiper := exec.Command(os.Args[0])
-	wiper.Env = append(os.Environ(), "HELPER=wipe", "STATE="+e.Config.State)
-	said, err := wiper.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := wiper.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(said).ReadString('\n')
-	if err != nil || line != "holds <nil>\n" {
-		t.Fatalf("%q, %v", line, err)
-	}
-	waited := 0
-	held, err := Hold(t.Context(), e.Config, func(pid int) { waited = pid })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
-	if err := wiper.Wait(); err != nil || waited != wiper.Process.Pid {
-		t.Errorf("%v, waited for %d, not %d", err, waited, wiper.Process.Pid)
-	}
-	if !there(held, e.Config.Run("stack.lock")) {
-		t.Error("the lock is that of a file that was wiped")
 	}
 }
 

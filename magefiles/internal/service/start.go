@@ -13,25 +13,28 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
-// Start runs s in the background, unless it runs already, and returns when it is ready. An error says what to try; a
-// service that is not ready in time is left running for a look at it, one that died left its log.
-func (e *Engine) Start(ctx context.Context, s Service, values Values) (err error) {
+// Start runs s in the background and returns when it is ready; whether it was started, or ran already, is started. An error
+// says what to try; a service that is not ready in time is left running for a look at it, one that died left its log.
+func (e *Engine) Start(ctx context.Context, s Service, values Values) (started bool, err error) {
 	step := e.Console.Step(s.Name)
-	began := "is ready at"
 	defer func() {
-		if err != nil {
+		switch {
+		case err != nil:
 			step.Fail()
 			err = fmt.Errorf("%s: %w", s.Name, err)
-			return
+		case started:
+			step.Done("is ready at %s", s.Address)
+		default:
+			step.Drop()
 		}
-		step.Done("%s %s", began, s.Address)
 	}()
 	for {
 		p, alive, err := e.running(s)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !alive {
 			break
@@ -43,36 +46,35 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (err error
 			return nil
 		})
 		if !errors.Is(err, errEnded) {
-			began = "already runs at"
-			return err
+			return false, err
 		}
 		// It was about to end, as after a stop that was interrupted.
 	}
 	for _, port := range s.Listens {
 		if err := PortFree(e.Config, port); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := RoomFor(e.Config, spare); err != nil {
-		return err
+	if err := statedir.RoomFor(e.Config, spare); err != nil {
+		return false, err
 	}
 	for _, socket := range s.Sockets {
 		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+			return false, err
 		}
 	}
 	for _, name := range s.Templates {
 		if err := Configure(e.Config, name, values); err != nil {
-			return err
+			return false, err
 		}
 	}
 	cmd, err := e.launch(s)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	return e.waitReady(ctx, s, func() error {
+	return true, e.waitReady(ctx, s, func() error {
 		select {
 		case err := <-ended:
 			return e.died(s, "it ended before it was ready (%s)", exitText(cmd, err))
@@ -108,15 +110,30 @@ func PortFree(c config.Config, port config.Port) error {
 // spare is the room on the disk without which no service is started: for its log, its configuration, a little data.
 const spare = 16 << 20
 
-// RoomFor refuses a disk with less than so many bytes left for the state folder.
-func RoomFor(c config.Config, bytes int64) error {
-	free, err := platform.FreeDisk(c.State)
+// Check finds out, of a service that runs or not, what would keep it from being started: its program, its ports, and what its
+// configuration is made of.
+func (e *Engine) Check(s Service) error {
+	p, alive, err := e.running(s)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", s.Name, err)
 	}
-	if free < bytes {
-		return fmt.Errorf("no space left on device: the disk of %s has %d MB free, and at least %d are needed: make room, or set SIGLOCAL_STATE to a folder on another disk",
-			c.State, free>>20, bytes>>20)
+	if _, err := exec.LookPath(s.Program); err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	for _, port := range s.Listens {
+		err := PortFree(e.Config, port)
+		// Delve's child is it that listens. Where the system does not tell who does, it is taken for the service.
+		if listener := platform.ListenerPID(e.Config.Address(port)); err != nil && alive && (listener == p.pid || listener == 0 || e.UnderDelve(s)) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+	}
+	for _, name := range s.Templates {
+		if _, err := Render(e.Config, name, StandIns(), statedir.Secret); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
 	}
 	return nil
 }

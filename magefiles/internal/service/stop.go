@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -35,7 +34,7 @@ func (e *Engine) Stop(ctx context.Context, s Service) (err error) {
 	}
 	kill := time.After(grace)
 	first := syscall.SIGTERM
-	if strings.HasSuffix(e.from(s), UnderDelve) {
+	if e.UnderDelve(s) {
 		// Delve ends at once on SIGTERM, and leaves the program that it debugs behind.
 		first = syscall.SIGINT
 	}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"sigstore-local/magefiles/internal/client"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// clients describes who uses the stack, in the form in which services are described: with the variables that env sets,
+// and the arguments that a demo or a person adds.
+func clients(c config.Config) []service.Service {
+	return []service.Service{
+		{
+			Name:     "cosign",
+			About:    "signs and verifies images",
+			Packages: []string{"github.com/sigstore/cosign/v2/cmd/cosign"},
+			Source: &config.Source{
+				Name: "cosign", Module: "github.com/sigstore/cosign", Programs: map[string]string{"cosign": "cmd/cosign"}, Demo: "demo:keyless",
+			},
+			Args: []string{"--key", c.Key("cosign.key"), "--key", c.Key("other.key"), c.Image("rekor-cli")},
+			Env:  environment(c, client.Keys, "COSIGN_", "SIGSTORE_"),
+			Uses: []service.Use{
+				{Of: "dex", To: "1 sign in"},
+				{Of: "fulcio", To: "2 certify a fresh key"},
+				{Of: "rekor", To: "3 log the signature"},
+				{Of: "registry", To: "4 store the signature"},
+				{Of: "keys/ca-root.pem", To: "check certificates"},
+				{Of: "keys/ctfe.pub", To: "check SCTs"},
+				{Of: "keys/rekor.pub", To: "check log entries"},
+				{Of: "keys/cosign.key", Signs: "images in demo:keyed, demo:rekor"},
+				{Of: "keys/other.key", To: "show that a wrong key is refused"},
+				{Of: "secrets/cosign-password", To: "decrypt these keys"},
+			},
+		},
+		{
+			Name:  "bundle",
+			About: "cosign, sigstore-go, sigstore-js, with bundles",
+			Env:   environment(c, client.Root, "COSIGN_SIGNING_CONFIG", "COSIGN_TRUSTED_ROOT", "TUF_"),
+			Uses: []service.Use{
+				{Of: "tuf", To: "get what to trust"},
+				{Of: "dex", To: "1 sign in"},
+				{Of: "fulcio", To: "2 certify a fresh key"},
+				{Of: "tsa", To: "3 timestamp the signature"},
+				{Of: "rekor-tiles", To: "4 log the signature"},
+				{Of: "trust/root.json", To: "check the TUF repository"},
+				{Of: "trust/signing_config.json", To: "find these services"},
+				{Of: "trust/trusted_root.json", To: "check what they signed"},
+			},
+		},
+		{
+			Name:     "ko",
+			About:    "builds images",
+			Packages: []string{"github.com/google/ko"},
+			Source:   &config.Source{Name: "ko", Module: "github.com/google/ko", Programs: map[string]string{"ko": "."}, Demo: "demo:keyed"},
+			Env:      environment(c, client.Keys, "KO_"),
+			Uses:     []service.Use{{Of: "registry", To: "store images"}},
+		},
+		{
+			Name:     "rekor-cli",
+			About:    "asks the log",
+			Packages: []string{"github.com/sigstore/rekor/cmd/rekor-cli"},
+			Source:   rekorSource(),
+			Env:      environment(c, client.Keys, "REKOR_REKOR_SERVER"),
+			Uses:     []service.Use{{Of: "rekor", To: "add and find entries"}},
+		},
+		{
+			Name:  "browser",
+			About: "where a person signs in",
+			Args:  []string{c.Issuer(), c.SecretFile(config.DexPassword)},
+			Uses: []service.Use{
+				{Of: "dex", To: "sign in as a person"},
+				{Of: "secrets/dex-password", To: "type this password"},
+			},
+		},
+	}
+}
+
+// environment are the clients' variables whose names begin with one of prefixes.
+func environment(c config.Config, trust client.Trust, prefixes ...string) []string {
+	var env []string
+	for _, v := range client.Environment(c, trust) {
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v.Name, prefix) }) {
+			env = append(env, v.Name+"="+v.Value+v.Secret)
+		}
+	}
+	return env
+}

@@ -1,0 +1,341 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/lock"
+	"sigstore-local/magefiles/internal/rekorlog"
+	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
+)
+
+// criticalPath is the longest way along what services use of each other.
+func criticalPath(services []service.Service, alone map[string]time.Duration) time.Duration {
+	var until func(name string) time.Duration
+	until = func(name string) time.Duration {
+		at := slices.IndexFunc(services, func(one service.Service) bool { return one.Name == name })
+		if at < 0 {
+			return 0 // a file
+		}
+		before := time.Duration(0)
+		for _, use := range services[at].Uses {
+			used, _, _ := strings.Cut(use.Of, "/")
+			before = max(before, until(used))
+		}
+		return before + alone[name]
+	}
+	longest := time.Duration(0)
+	for _, one := range services {
+		longest = max(longest, until(one.Name))
+	}
+	return longest
+}
+
+// start measures a warm start, beside the daemons alone and beside other ways to start the same commands.
+func (b *benchmark) start(ctx context.Context) error {
+	r := b.tuned
+	start, direct, list, path := Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}
+	script, tmux := Series{Unit: "s"}, Series{Unit: "s"}
+	for run := range b.Runs {
+		b.step.Detail("run %d of %d", run+1, b.Runs)
+		took, _, err := r.Mage(ctx, "-l")
+		if err != nil {
+			return err
+		}
+		list.Add(took.Seconds())
+		took, _, err = r.Mage(ctx, "start")
+		if err != nil {
+			return err
+		}
+		start.Add(took.Seconds())
+		if _, _, err := r.Mage(ctx, "stop"); err != nil {
+			return err
+		}
+		began := time.Now()
+		if _, err := command.Combined(ctx, command.New(ctx, r.Config.Root, r.Environ, r.Config.Program("mage"), "start")); err != nil {
+			return err
+		}
+		direct.Add(time.Since(began).Seconds())
+		if _, _, err := r.Mage(ctx, "stop"); err != nil {
+			return err
+		}
+		alone := map[string]time.Duration{}
+		for _, one := range r.described() {
+			began := time.Now()
+			if _, err := r.Engine.Start(ctx, one, nil); err != nil {
+				return err
+			}
+			alone[one.Name] = time.Since(began)
+		}
+		path.Add(criticalPath(r.described(), alone).Seconds())
+		if _, _, err := r.Mage(ctx, "stop"); err != nil {
+			return err
+		}
+		for _, other := range []struct {
+			program string
+			series  *Series
+			start   func(context.Context, *rig) (time.Duration, error)
+		}{{"bash", &script, b.byScript}, {"tmux", &tmux, b.byTmux}} {
+			if _, err := exec.LookPath(other.program); err != nil {
+				continue
+			}
+			if took, err = other.start(ctx, r); err != nil {
+				return fmt.Errorf("start by %s: %w", other.program, err)
+			}
+			other.series.Add(took.Seconds())
+		}
+	}
+	const name = "warm start of the tutorial's services"
+	b.add(name, start, "the daemons' critical path, each timed alone", &path, atMost(1.3))
+	b.add("of that: what go tool takes until a target is called", list, "", nil, nil)
+	b.add(name+" by the compiled targets, without go tool", direct, "the same", &path, atMost(1.3))
+	if len(script.Values) > 0 {
+		b.add(name, start, "a shell script, one after another", &script, atMost(1))
+	}
+	if len(tmux.Values) > 0 {
+		b.add(name, start, "windows of tmux, with the old launch script's pauses", &tmux, atMost(1))
+	}
+	return nil
+}
+
+// byScript starts the daemons by a shell script that waits for each one's port, and ends them.
+func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error) {
+	script := "set -eu\npids=\n"
+	for _, one := range r.described() {
+		line := shellescape.QuoteCommand(append(append([]string{"env"}, r.Engine.Env(one)...), append([]string{one.Program}, one.Args...)...))
+		script += fmt.Sprintf("%s >/dev/null 2>&1 &\npids=\"$pids $!\"\n", line)
+		if len(one.Listens) > 0 {
+			script += fmt.Sprintf("until (: </dev/tcp/127.0.0.1/%d) 2>/dev/null; do sleep 0.02; done\n", r.Config.Port(one.Listens[0]))
+		} else {
+			script += fmt.Sprintf("until [ -S %s ]; do sleep 0.02; done\n", shellescape.Quote(one.Address))
+		}
+	}
+	// Two signals: Trillian's daemons sleep for seconds after one.
+	script += "echo ready\nread -r _ || :\nkill $pids; sleep 0.3; kill $pids 2>/dev/null || :\nwait\n"
+	for _, one := range r.described() {
+		for _, socket := range one.Sockets {
+			_ = os.Remove(socket)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, stack.StartTimeout)
+	defer cancel()
+	cmd := command.New(ctx, r.Config.Home(), os.Environ(), "bash", "-c", script)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	// Whatever the script has left.
+	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }()
+	ready := make([]byte, len("ready\n"))
+	if _, err = out.Read(ready); err == nil {
+		// A port is open a moment before the daemon answers.
+		err = works(ctx, r.described()...)
+	}
+	took := time.Since(began)
+	_ = in.Close()
+	if waited := cmd.Wait(); err == nil {
+		err = waited
+	}
+	return took, err
+}
+
+// works waits until services answer.
+func works(ctx context.Context, services ...service.Service) error {
+	ctx, cancel := context.WithTimeout(ctx, stack.StartTimeout)
+	defer cancel()
+	for _, one := range services {
+		for {
+			err := one.Ready(ctx)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s does not answer: %w", one.Name, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// byTmux starts the daemons in windows of a tmux server of its own, with the pauses that the launch script of the old
+// tutorial has: a second each after the log server and after Dex. Its MariaDB ran already, so here the script waits for it.
+func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
+	tmux := func(ctx context.Context, args ...string) (string, error) {
+		args = append([]string{"-f", os.DevNull, "-S", filepath.Join(b.scratch.Dir, "tmux")}, args...)
+		return command.Output(ctx, command.New(ctx, r.Config.Home(), os.Environ(), "tmux", args...))
+	}
+	defer func() {
+		// After Ctrl-C too.
+		ctx := context.WithoutCancel(ctx)
+		pids, _ := tmux(ctx, "list-panes", "-a", "-F", "#{pane_pid}")
+		endAll(strings.Fields(pids))
+		_, _ = tmux(ctx, "kill-server")
+	}()
+	began := time.Now()
+	for i, one := range r.described() {
+		for _, socket := range one.Sockets {
+			_ = os.Remove(socket)
+		}
+		window := []string{"new-window", "-d", "-t", "=bench:"}
+		if i == 0 {
+			window = []string{"new-session", "-d", "-s", "bench"}
+		}
+		line := "exec " + shellescape.QuoteCommand(append(append([]string{"env"}, r.Engine.Env(one)...), append([]string{one.Program}, one.Args...)...))
+		if _, err := tmux(ctx, append(window, line)...); err != nil {
+			return 0, err
+		}
+		switch one.Name {
+		case "mariadb":
+			if err := works(ctx, one); err != nil {
+				return 0, err
+			}
+		case "log-server", "dex":
+			time.Sleep(time.Second)
+		}
+	}
+	err := works(ctx, r.described()...)
+	return time.Since(began), err
+}
+
+// endAll ends processes: by two signals, since Trillian's daemons sleep for seconds after one, and at last by force.
+func endAll(pids []string) {
+	for _, step := range []struct {
+		signal syscall.Signal
+		wait   time.Duration
+	}{{syscall.SIGTERM, 300 * time.Millisecond}, {syscall.SIGTERM, 10 * time.Second}, {syscall.SIGKILL, time.Second}} {
+		send := func(sig syscall.Signal) {
+			pids = slices.DeleteFunc(pids, func(text string) bool {
+				pid, err := strconv.Atoi(text)
+				return err != nil || syscall.Kill(pid, sig) != nil
+			})
+		}
+		send(step.signal)
+		for end := time.Now().Add(step.wait); len(pids) > 0 && time.Now().Before(end); send(0) {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+// stop measures the end of a stack that is in use, beside one SIGTERM to each daemon, and looks for what was acknowledged.
+func (b *benchmark) stop(ctx context.Context) error {
+	r := b.tuned
+	stop, term := Series{Unit: "s"}, Series{Unit: "s"}
+	acknowledged, lost := 0, 0
+	for run := range b.Runs {
+		b.step.Detail("run %d of %d", run+1, b.Runs)
+		for _, way := range []struct {
+			series *Series
+			end    func() (time.Duration, error)
+		}{
+			{&stop, func() (time.Duration, error) { took, _, err := r.Mage(ctx, "stop"); return took, err }},
+			{&term, func() (time.Duration, error) { return r.terminate(ctx) }},
+		} {
+			if _, _, err := r.Mage(ctx, "start"); err != nil {
+				return err
+			}
+			uploader, err := rekorlog.NewUploader(r.Config.URL(config.Rekor))
+			if err != nil {
+				return err
+			}
+			var mu sync.Mutex
+			var uuids []string
+			clients := make(chan error, 1)
+			go func() {
+				// Ends with the first that is refused.
+				_, err := Drive(ctx, 4, 1<<30, func(ctx context.Context) error {
+					uuid, err := uploader.Upload(ctx)
+					if err == nil {
+						mu.Lock()
+						uuids = append(uuids, uuid)
+						mu.Unlock()
+					}
+					return err
+				})
+				clients <- err
+			}()
+			time.Sleep(time.Second)
+			took, err := way.end()
+			<-clients
+			if err != nil {
+				return err
+			}
+			way.series.Add(took.Seconds())
+			if _, _, err := r.Mage(ctx, "rekor:start"); err != nil {
+				return err
+			}
+			acknowledged += len(uuids)
+			log, err := rekorlog.Open(r.Config.URL(config.Rekor), r.Config.Key("rekor.pub"))
+			if err != nil {
+				return err
+			}
+			for _, uuid := range uuids {
+				entry, err := log.EntryByUUID(ctx, uuid)
+				if err == nil {
+					_, err = log.Check(entry)
+				}
+				if err != nil {
+					lost++
+				}
+			}
+			if _, _, err := r.Mage(ctx, "stop"); err != nil {
+				return err
+			}
+		}
+	}
+	b.add("stop, with four clients at work", stop, "", nil, atMost(1.5))
+	b.add("stop, with four clients at work", stop, "one SIGTERM to each", &term, atMost(1))
+	b.add(fmt.Sprintf("entries lost of %d that were acknowledged before a stop", acknowledged), Series{Values: []float64{float64(lost)}}, "", nil, atMost(0))
+	return nil
+}
+
+// terminate sends each daemon one SIGTERM and waits until all have ended.
+func (r *rig) terminate(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	holders := map[string]int{}
+	for _, one := range r.described() {
+		file := r.Config.Run(one.Name + ".pid")
+		pid, err := lock.Holder(file)
+		if err != nil {
+			return 0, err
+		}
+		if pid != 0 {
+			holders[file] = pid
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+	}
+	for file := range holders {
+		for {
+			if pid, err := lock.Holder(file); err != nil || pid == 0 {
+				break
+			}
+			if ctx.Err() != nil {
+				return 0, context.Cause(ctx)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	return time.Since(began), nil
+}

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+)
+
+// Source is where programs of the stack come from, of which a checkout can replace the pinned version.
+type Source struct {
+	// Name is what the source is called on the command line; SIGLOCAL_SRC_ and the name is its variable.
+	Name string
+	// Module is the path of its module, without the suffix of a major version.
+	Module string
+	// Programs are the folders of its programs in the checkout, by the programs' names.
+	Programs map[string]string
+	// Restart is the target that brings up what was built anew; empty if nothing of it runs in the background.
+	Restart string
+	// Demo is the target that shows that it works.
+	Demo string
+}
+
+// Variable is the environment variable that names a checkout of the source, such as SIGLOCAL_SRC_REKOR.
+func (s Source) Variable() string {
+	return prefix + "SRC_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
+}
+
+var moduleLine = regexp.MustCompile(`(?m)^module[ \t]+"?([^\s"]+)`)
+
+// checkout is the folder of the source's checkout that path names. It refuses any other.
+func (s Source) checkout(path string) (string, error) {
+	if !filepath.IsAbs(path) || !plainPath.MatchString(path) {
+		return "", errNotAccepted
+	}
+	// Whoever walks through a folder does not follow a link to it.
+	folder, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("it does not exist")
+	}
+	if err != nil {
+		return "", err
+	}
+	mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return "", errors.New("it has no go.mod")
+	}
+	if err != nil {
+		return "", err
+	}
+	found := moduleLine.FindSubmatch(mod)
+	if found == nil {
+		return "", errors.New("its go.mod names no module")
+	}
+	if module := string(found[1]); majorVersion.ReplaceAllString(module, "") != s.Module {
+		return "", fmt.Errorf("its go.mod is that of %s", module)
+	}
+	return folder, nil
+}
+
+var majorVersion = regexp.MustCompile(`/v[0-9]+$`)

@@ -1,0 +1,24 @@
+// Package cosign knows in which words cosign v2 refuses. Another failure is no refusal.
+package cosign
+
+import "regexp"
+
+// What cosign says of a signature, an attestation or a bundle.
+var (
+	NoSignature   = regexp.MustCompile(`no signatures found`)
+	WrongKey      = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match`)
+	WrongFile     = regexp.MustCompile(`could not verify message: invalid signature|matching bundle to payload`)
+	WrongDigest   = regexp.MustCompile(`(?i)(invalid or missing|missing or incorrect) digest in claim`)
+	WrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value`)
+	WrongPolicy   = regexp.MustCompile(`conflicting values`)
+	NoAttestation = regexp.MustCompile(`(?m)no matching attestations:\s*$`)
+)
+
+// What it says of a certificate.
+var (
+	UnknownCA = regexp.MustCompile(`certificate signed by unknown authority`)
+	NoSCT     = regexp.MustCompile(`does not include required embedded SCT`)
+	WrongSCT  = regexp.MustCompile(`ctfe public key not found`)
+	Expired   = regexp.MustCompile(`expected a signed timestamp to verify an expired certificate`)
+	NotLogged = regexp.MustCompile(`signature not found in transparency log`)
+)

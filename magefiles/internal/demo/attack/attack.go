@@ -1,0 +1,202 @@
+// Package attack has the attacks that Sigstore protects from, each with who has to notice it and in which words. An attack
+// stands for itself: it makes what it needs, ends what it has started, and relies on no other attack.
+package attack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"sigstore-local/magefiles/internal/client"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/registryclient"
+	"sigstore-local/magefiles/internal/stack"
+)
+
+// Mallory is the attacker, whom Dex knows as it knows anybody.
+const Mallory = "mallory@example.org"
+
+// Attack is one way to cheat.
+type Attack struct {
+	Name    string         // by which it is called alone
+	Did     string         // what the attacker did; {signer}, {attacker} and {entry} stand for who signs, Mallory and Attempt.Entry
+	Who     string         // who has to notice
+	Words   *regexp.Regexp // in which words
+	Because string         // what gives it away
+	// Try makes the attempt. An error says that it could not be made.
+	Try func(context.Context, *Target) (Attempt, error)
+}
+
+// Attempt is what came of an attempt.
+type Attempt struct {
+	Command string // what a person types to see it noticed
+	Said    string // what that said; what Refusal says if empty
+	Refusal error  // nil if nobody noticed
+	Entry   uint64 // the entry of the log that it is about, if it is about one
+}
+
+// All lists the attacks, in the order in which they are taught.
+func All() []Attack { return slices.Concat(onImages(), onCertificates(), onTheLog(), onTokens()) }
+
+// Named are the attacks of names with commas between them.
+func Named(names string) ([]Attack, error) {
+	var known []string
+	for _, one := range All() {
+		known = append(known, one.Name)
+	}
+	var chosen []Attack
+	for name := range strings.SplitSeq(names, ",") {
+		at := slices.Index(known, name)
+		if at < 0 {
+			return nil, fmt.Errorf("-only has %q; accepted are %s, with commas between them", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, All()[at])
+	}
+	return chosen, nil
+}
+
+// Noticed is what whoever noticed the attempt said, in a line. It is an error if nobody did, or for another reason.
+func (a Attack) Noticed(attempt Attempt) (string, error) {
+	if attempt.Refusal == nil {
+		return "", errors.New("nobody noticed")
+	}
+	said := attempt.Said
+	if said == "" {
+		said = attempt.Refusal.Error()
+	}
+	for line := range strings.Lines(said) {
+		if a.Words.MatchString(line) {
+			return strings.TrimPrefix(strings.TrimSpace(line), "Error: "), nil
+		}
+	}
+	return "", fmt.Errorf("it had to be noticed for another reason than %w", attempt.Refusal)
+}
+
+// Target is a stack that is attacked, with what the attacker has made so far. Its services are those that the keyless level
+// needs.
+type Target struct {
+	*stack.Stack
+	scratch *stack.Scratch
+	env     []string             // of the clients
+	signed  map[string]signature // by who signed
+	made    int                  // how many of the attacker's stacks have been made
+}
+
+// signature is an image with a signature.
+type signature struct {
+	image string
+	index uint64 // of the signature's entry in the log
+}
+
+// NewTarget prepares attacks on s. What they leave is gone after Close, or when this process ends.
+func NewTarget(ctx context.Context, s *stack.Stack) (*Target, error) {
+	if err := stack.AddAccounts(ctx, s.Config, Mallory); err != nil {
+		return nil, err
+	}
+	env, err := s.ClientProcess(os.Environ(), client.Keys)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := s.NewScratch()
+	return &Target{Stack: s, scratch: scratch, env: env, signed: map[string]signature{}}, err
+}
+
+// Close ends what the attacks have started and deletes what they have made.
+func (t *Target) Close() error { return t.scratch.Close() }
+
+// Did says what the attacker did.
+func (t *Target) Did(a Attack, attempt Attempt) string {
+	return strings.NewReplacer("{signer}", t.Config.Email, "{attacker}", Mallory, "{entry}", strconv.FormatUint(attempt.Entry, 10)).Replace(a.Did)
+}
+
+// issuer is what cosign is to expect of a certificate.
+func (t *Target) issuer() string { return "--certificate-oidc-issuer=" + t.Config.Issuer() }
+
+// signer is whom cosign is to expect.
+func (t *Target) signer() string { return "--certificate-identity=" + t.Config.Email }
+
+// file writes a file of the attacker's.
+func (t *Target) file(name, content string) (string, error) {
+	path := filepath.Join(t.scratch.Dir, name)
+	return path, os.WriteFile(path, []byte(content), 0o600)
+}
+
+// artifact is a file to sign.
+func (t *Target) artifact() (string, error) { return t.file("artifact", "An artifact to sign.\n") }
+
+// cosign runs cosign with variables beside the stack's, as an attempt at what must be refused.
+func (t *Target) cosign(ctx context.Context, variables []string, args ...string) Attempt {
+	env := append(slices.Clip(t.env), variables...)
+	said, err := command.Combined(ctx, command.New(ctx, t.scratch.Dir, env, t.Config.Program("cosign"), args...))
+	return Attempt{Command: shellescape.QuoteCommand(append([]string{"cosign"}, args...)), Said: said, Refusal: err}
+}
+
+// verify verifies that the stack's user has signed an image.
+func (t *Target) verify(ctx context.Context, image string) Attempt {
+	return t.cosign(ctx, nil, "verify", t.signer(), t.issuer(), image)
+}
+
+// as is the variable by which cosign signs in as email.
+func (t *Target) as(ctx context.Context, email string) ([]string, error) {
+	token, err := stack.IDToken(ctx, t.Config, email)
+	return []string{"COSIGN_IDENTITY_TOKEN=" + token}, err
+}
+
+// image stores an image that there has not been.
+func (t *Target) image(ctx context.Context, title string) (string, error) {
+	return registryclient.NewImage(ctx, t.Config, repository, title)
+}
+
+// repository is that of the attacks' images.
+const repository = "tamper"
+
+var newEntry = regexp.MustCompile(`tlog entry created with index: (\d+)`)
+
+// signedBy is an image that email has signed keyless, once for all attacks.
+func (t *Target) signedBy(ctx context.Context, email string) (signature, error) {
+	if known, ok := t.signed[email]; ok {
+		return known, nil
+	}
+	image, err := t.image(ctx, "signed by "+email)
+	if err != nil {
+		return signature{}, err
+	}
+	signIn, err := t.as(ctx, email)
+	if err != nil {
+		return signature{}, err
+	}
+	made := t.cosign(ctx, signIn, "sign", image)
+	if made.Refusal != nil {
+		return signature{}, made.Refusal
+	}
+	found := newEntry.FindStringSubmatch(made.Said)
+	if found == nil {
+		return signature{}, fmt.Errorf("cosign does not say which entry it made: %s", made.Said)
+	}
+	index, err := strconv.ParseUint(found[1], 10, 64)
+	if err != nil {
+		return signature{}, err
+	}
+	t.signed[email] = signature{image, index}
+	return t.signed[email], nil
+}
+
+// edited is a text with changes, each of which must find its place: what is there, and what is to be.
+func edited(text []byte, changes ...string) ([]byte, error) {
+	for i := 0; i < len(changes); i += 2 {
+		if !bytes.Contains(text, []byte(changes[i])) {
+			return nil, fmt.Errorf("there is no %q to be changed in\n%s", changes[i], text)
+		}
+		text = bytes.Replace(text, []byte(changes[i]), []byte(changes[i+1]), 1)
+	}
+	return text, nil
+}

@@ -1,0 +1,46 @@
+package attack
+
+import (
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestAnAttackThatNobodyNoticesFails(t *testing.T) {
+	caught := Attack{Words: regexp.MustCompile(`woof`)}
+	for name, test := range map[string]struct {
+		attempt Attempt
+		line    string
+		failure string
+	}{
+		"noticed":                    {Attempt{Said: "who is there?\nError: woof, woof\n", Refusal: errors.New("exit status 1")}, "woof, woof", ""},
+		"noticed by the error alone": {Attempt{Refusal: errors.New("woof")}, "woof", ""},
+		"not noticed":                {Attempt{Said: "woof"}, "", "nobody noticed"},
+		"another reason":             {Attempt{Said: "the dog is ill", Refusal: errors.New("exit status 1")}, "", "another reason than exit status 1"},
+		"no reason":                  {Attempt{Refusal: errors.New("exit status 1")}, "", "another reason than exit status 1"},
+	} {
+		line, err := caught.Noticed(test.attempt)
+		if line != test.line || (err == nil) != (test.failure == "") || err != nil && !strings.Contains(err.Error(), test.failure) {
+			t.Errorf("%s: %q, %v", name, line, err)
+		}
+	}
+}
+
+func TestEachAttackIsDescribedInFullAndFoundByItsName(t *testing.T) {
+	var names []string
+	for _, one := range All() {
+		if one.Did == "" || one.Who == "" || one.Words == nil || one.Because == "" || one.Try == nil {
+			t.Errorf("%q lacks something: %+v", one.Name, one)
+		}
+		if one.Name == "" || slices.Contains(names, one.Name) {
+			t.Errorf("the name %q is empty or another one's too", one.Name)
+		}
+		names = append(names, one.Name)
+		found, err := Named(one.Name)
+		if err != nil || len(found) != 1 || found[0].Did != one.Did {
+			t.Errorf("%s: found %v, %v", one.Name, found, err)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/statedir"
+)
+
+// beside is a stack of the attacker's, whose services of the given names run beside those of the target, on free ports, and use
+// the others of the target.
+func (t *Target) beside(services ...string) (*stack.Stack, error) {
+	t.made++
+	own, err := t.Beside(filepath.Join(t.scratch.Dir, fmt.Sprint("attack", t.made)), services...)
+	if err != nil {
+		return nil, err
+	}
+	return own, statedir.MakeFolders(own.Config)
+}
+
+// end ends a service of the attacker's, also after Ctrl-C. What goes wrong is the scratch folder's to clear away.
+func end(ctx context.Context, own *stack.Stack, one service.Service) {
+	_ = own.Engine.Stop(context.WithoutCancel(ctx), one)
+}
+
+// rogueFulcio runs Fulcio with the CA's real key, as its operator can, and with no CT log, or with one that has a key of its
+// own. It returns Fulcio's URL, and what ends both.
+func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop func(), err error) {
+	own, err := t.beside("fulcio", "ct")
+	if err != nil {
+		return "", nil, err
+	}
+	// The token, if it is SoftHSM's, with its PIN, and the root of the CA whose key is on it.
+	for _, file := range []string{t.Config.SecretFile(config.HSMPIN), t.Config.Key("ca-root.pem")} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return "", nil, err
+		}
+		relative, err := filepath.Rel(t.Config.State, file)
+		if err != nil {
+			return "", nil, err
+		}
+		if err := statedir.WriteSecret(filepath.Join(own.Config.State, relative), content); err != nil {
+			return "", nil, err
+		}
+	}
+	if err := os.CopyFS(own.Config.Data("hsm"), os.DirFS(t.Config.Data("hsm"))); err != nil {
+		return "", nil, err
+	}
+	for _, name := range []string{"softhsm2.conf", "crypto11.json"} {
+		if err := service.Configure(own.Config, name, service.Values{"Module": stack.PKCS11Module(own.Config)}); err != nil {
+			return "", nil, err
+		}
+	}
+	fulcio := stack.One(own.All(), "fulcio")
+	ct := stack.One(own.All(), "ct")
+	stop = func() {
+		end(ctx, own, fulcio)
+		end(ctx, own, ct)
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	if !ctLog {
+		fulcio = fulcio.With("--ct-log-url", "").With("--ct-log-public-key-path", "")
+		return own.Config.URL(config.Fulcio), stop, starting(own.Engine.Start(ctx, fulcio, nil))
+	}
+	password, err := statedir.Secret(own.Config, config.CTKeyPassword)
+	if err != nil {
+		return "", stop, err
+	}
+	if err := keys.Ensure(keys.ECDSA, own.Config.Key("ctfe.pem"), own.Config.Key("ctfe.pub"), password); err != nil {
+		return "", stop, err
+	}
+	tree, err := database.Tree(ctx, t.Config, "ct")
+	if err != nil {
+		return "", stop, err
+	}
+	if err := starting(own.Engine.Start(ctx, ct, service.Values{"Tree": tree})); err != nil {
+		return "", stop, err
+	}
+	return own.Config.URL(config.Fulcio), stop, starting(own.Engine.Start(ctx, fulcio, nil))
+}
+
+// starting is the error of a start.
+func starting(_ bool, err error) error { return err }
+
+// otherDex runs another Dex with the accounts and keys of the target's, and says that it is the target's. Its tokens last for a
+// second, and it has the client another. It returns its URL, and what ends it.
+func (t *Target) otherDex(ctx context.Context) (url string, stop func(), err error) {
+	own, err := t.beside("dex")
+	if err != nil {
+		return "", nil, err
+	}
+	text, err := service.Render(t.Config, "dex.yaml", nil, statedir.Secret)
+	if err != nil {
+		return "", nil, err
+	}
+	text, err = edited(text, "http: "+t.Config.Address(config.Dex), "http: "+own.Config.Address(config.Dex),
+		"staticClients:\n", "expiry:\n  idTokens: 1s\nstaticClients:\n  - id: another\n    name: another\n    public: true\n")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := statedir.WriteSecret(own.Config.ConfigFile("dex.yaml"), text); err != nil {
+		return "", nil, err
+	}
+	dex := stack.One(own.All(), "dex")
+	dex.Templates = nil
+	stop = func() { end(ctx, own, dex) }
+	if err := starting(own.Engine.Start(ctx, dex, nil)); err != nil {
+		stop()
+		return "", nil, err
+	}
+	return own.Config.URL(config.Dex), stop, nil
+}

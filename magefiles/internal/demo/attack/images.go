@@ -1,0 +1,90 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sigstore-local/magefiles/internal/cosign"
+	"sigstore-local/magefiles/internal/registryclient"
+)
+
+// onImages are attacks on what was signed.
+func onImages() []Attack {
+	return []Attack{
+		{
+			Name: "changed-image", Did: "An image is changed after it was signed.", Who: "cosign", Words: cosign.NoSignature,
+			Because: "A signature is looked up by the image's digest, and what was changed has another digest.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				signed, err := t.signedBy(ctx, t.Config.Email)
+				if err != nil {
+					return Attempt{}, err
+				}
+				if untouched := t.verify(ctx, signed.image); untouched.Refusal != nil {
+					return Attempt{}, fmt.Errorf("the image that nobody has touched: %w", untouched.Refusal)
+				}
+				changed, err := t.image(ctx, "changed")
+				if err != nil {
+					return Attempt{}, err
+				}
+				return t.verify(ctx, changed), nil
+			},
+		},
+		{
+			Name: "moved-signature", Did: "The signature of an image is put beside a changed one.", Who: "cosign", Words: cosign.WrongDigest,
+			Because: "What was signed holds the digest, so a signature is about one image wherever it lies.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				signed, err := t.signedBy(ctx, t.Config.Email)
+				if err != nil {
+					return Attempt{}, err
+				}
+				changed, err := t.image(ctx, "changed")
+				if err != nil {
+					return Attempt{}, err
+				}
+				signature, err := registryclient.Manifest(ctx, t.Config, repository, signatureTag(signed.image))
+				if err != nil {
+					return Attempt{}, err
+				}
+				if err := registryclient.PutManifest(ctx, t.Config, repository, signatureTag(changed), signature); err != nil {
+					return Attempt{}, err
+				}
+				return t.verify(ctx, changed), nil
+			},
+		},
+		{
+			Name: "own-key", Did: "An image is signed with a key of the attacker's own.", Who: "cosign", Words: cosign.WrongKey,
+			Because: "Only the private half of the trusted key makes signatures that its public half verifies.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				image, err := t.image(ctx, "other key")
+				if err != nil {
+					return Attempt{}, err
+				}
+				trusted := t.Config.Key("cosign")
+				if _, err := os.Stat(trusted + ".pub"); err != nil {
+					if made := t.cosign(ctx, nil, "generate-key-pair", "--output-key-prefix", trusted); made.Refusal != nil {
+						return Attempt{}, made.Refusal
+					}
+				}
+				own := filepath.Join(t.scratch.Dir, "own")
+				for _, args := range [][]string{
+					{"generate-key-pair", "--output-key-prefix", own},
+					{"sign", "--key", own + ".key", "--tlog-upload=false", image},
+				} {
+					if made := t.cosign(ctx, nil, args...); made.Refusal != nil {
+						return Attempt{}, made.Refusal
+					}
+				}
+				return t.cosign(ctx, nil, "verify", "--key", trusted+".pub", "--insecure-ignore-tlog=true", image), nil
+			},
+		},
+	}
+}
+
+// signatureTag is where cosign v2 keeps an image's signatures.
+func signatureTag(image string) string {
+	_, digest, _ := strings.Cut(image, "@sha256:")
+	return "sha256-" + digest + ".sig"
+}

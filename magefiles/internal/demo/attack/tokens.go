@@ -1,0 +1,123 @@
+package attack
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/fulcioclient"
+	"sigstore-local/magefiles/internal/oidc"
+	"sigstore-local/magefiles/internal/statedir"
+)
+
+// onTokens ask Fulcio for certificates with ID tokens that it must not take.
+func onTokens() []Attack {
+	return []Attack{
+		{
+			Name: "expired-token", Did: "An ID token is used after it has expired.", Who: "Fulcio", Words: regexp.MustCompile(`token is expired`),
+			Because: "A token that was stolen is of use for a short time only.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				token, err := t.otherToken(ctx, oidc.ClientID)
+				if err != nil {
+					return Attempt{}, err
+				}
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+					return Attempt{}, context.Cause(ctx)
+				}
+				return t.certify(ctx, token)
+			},
+		},
+		{
+			Name: "other-audience", Did: "An ID token that was given to another application is used.", Who: "Fulcio", Words: regexp.MustCompile(`expected audience`),
+			Because: "It says for whom it is, and another application's operator gets no certificates by it.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				token, err := t.otherToken(ctx, "another")
+				if err != nil {
+					return Attempt{}, err
+				}
+				return t.certify(ctx, token)
+			},
+		},
+		{
+			Name: "forged-token", Did: "An ID token is made up, and signed by an issuer of the attacker's own.", Who: "Fulcio",
+			Words:   regexp.MustCompile(`failed to verify (id token )?signature`),
+			Because: "Fulcio fetches the keys of the issuer that the token names, and none of them has signed it.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				token, err := t.forgeToken()
+				if err != nil {
+					return Attempt{}, err
+				}
+				return t.certify(ctx, token)
+			},
+		},
+	}
+}
+
+// certify asks Fulcio for a certificate. Fulcio tells its caller no more than that the token was refused; why is in its log.
+func (t *Target) certify(ctx context.Context, token string) (Attempt, error) {
+	url, log := t.Config.URL(config.Fulcio), t.Config.Log("fulcio")
+	before, err := os.ReadFile(log)
+	if err != nil {
+		return Attempt{}, err
+	}
+	refusal := fulcioclient.Certify(ctx, url, token, t.Config.Email)
+	after, err := os.ReadFile(log)
+	if err != nil {
+		return Attempt{}, err
+	}
+	return Attempt{
+		Command: "POST " + url + "/api/v2/signingCert, with the token as credentials.oidcIdentityToken",
+		Said:    string(after[min(len(before), len(after)):]), Refusal: refusal,
+	}, nil
+}
+
+// otherToken is an ID token of the stack's user for a client, from another Dex with the same keys.
+func (t *Target) otherToken(ctx context.Context, client string) (string, error) {
+	url, stop, err := t.otherDex(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer stop()
+	password, err := statedir.Secret(t.Config, config.DexPassword)
+	if err != nil {
+		return "", err
+	}
+	return oidc.TokenFor(ctx, client, url, t.Config.Email, password)
+}
+
+// forgeToken makes an ID token that says what one of the stack's issuer would, with a key of its own.
+func (t *Target) forgeToken() (string, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	var parts []string
+	for _, part := range []map[string]any{
+		{"alg": "RS256", "kid": "attacker"},
+		{
+			"iss": t.Config.Issuer(), "aud": oidc.ClientID, "sub": "1", "email": t.Config.Email, "email_verified": true,
+			"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		},
+	} {
+		text, err := json.Marshal(part)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, base64.RawURLEncoding.EncodeToString(text))
+	}
+	digest := sha256.Sum256([]byte(strings.Join(parts, ".")))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
+	return strings.Join(append(parts, base64.RawURLEncoding.EncodeToString(signature)), "."), err
+}

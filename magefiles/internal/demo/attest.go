@@ -1,0 +1,94 @@
+package demo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/cosign"
+	"sigstore-local/magefiles/internal/demo/attack"
+	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/stack"
+)
+
+// Attest signs the provenance of an image, and verifies the image with a policy on that.
+func (d *Demo) Attest() error {
+	c := d.Config
+	began := time.Now()
+	d.buildImage()
+	text, err := provenance(d.ctx, c, began)
+	if err != nil {
+		return err
+	}
+	statement := d.write("provenance.json", text)
+	accepts := d.write("policy.cue", policy(builderID))
+	rejects := d.write("policy-other.cue", policy("https://example.org/builder"))
+	d.secret("COSIGN_IDENTITY_TOKEN", d.mage("dex:token"), func() (string, error) { return stack.IDToken(d.ctx, c, c.Email) })
+	d.step("Sign a statement about the image: SLSA provenance, which says from what source it was built, how and by whom ("+statement+").",
+		"cosign", "attest", "--type", "slsaprovenance1", "--predicate", statement, d.imageRef)
+	verify := func(identity, policy, image string) []string {
+		return []string{"cosign", "verify-attestation", "--type", "slsaprovenance1", "--certificate-identity=" + identity,
+			"--certificate-oidc-issuer=" + c.Issuer(), "--policy", policy, image}
+	}
+	d.step("Verify who signed it, and that it says what the policy "+accepts+" asks for: this builder, and sources of sigstore.",
+		verify(c.Email, accepts, d.imageRef)...)
+	d.refused("A policy that asks for another builder refuses it.", cosign.WrongPolicy, verify(c.Email, rejects, d.imageRef)...)
+	d.refused("Another identity is refused.", cosign.WrongIdentity, verify(attack.Mallory, accepts, d.imageRef)...)
+	d.refused("An image about which nobody made a statement is refused.", cosign.NoAttestation, verify(c.Email, accepts, d.unsigned())...)
+	return d.done("The image carries a statement of where it comes from, and only what the policy asks for passes.", "")
+}
+
+// builderID is who the provenance says has built the image.
+const builderID = "https://" + project.Module + "/demo"
+
+// provenance is a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) for the image of the demos.
+func provenance(ctx context.Context, c config.Config, began time.Time) (string, error) {
+	out, err := command.Output(ctx, command.New(ctx, c.Root, os.Environ(), "go", "list", "-m", "-json", "github.com/sigstore/rekor"))
+	if err != nil {
+		return "", err
+	}
+	var module struct{ Path, Version, Sum string }
+	if err := json.Unmarshal([]byte(out), &module); err != nil {
+		return "", err
+	}
+	// Go's module hash, as in-toto names it (https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md).
+	hash, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(module.Sum, "h1:"))
+	if err != nil || len(hash) != sha256.Size {
+		return "", fmt.Errorf("the hash of %s is %q", module.Path, module.Sum)
+	}
+	type object = map[string]any
+	text, err := json.MarshalIndent(object{
+		"buildDefinition": object{
+			"buildType":          builderID + "/ko",
+			"externalParameters": object{"package": imagePackage, "platform": "linux/" + runtime.GOARCH, "flags": build.Flags},
+			"resolvedDependencies": []object{{
+				"uri": "pkg:golang/" + module.Path + "@" + module.Version, "digest": object{"dirHash": hex.EncodeToString(hash)},
+			}},
+		},
+		"runDetails": object{
+			"builder":  object{"id": builderID},
+			"metadata": object{"startedOn": began.UTC().Format(time.RFC3339), "finishedOn": time.Now().UTC().Format(time.RFC3339)},
+		},
+	}, "", "  ")
+	return string(text), err
+}
+
+// policy is what a statement has to say, in CUE (https://cuelang.org).
+func policy(builder string) string {
+	return fmt.Sprintf(`predicateType: "https://slsa.dev/provenance/v1"
+predicate: {
+	buildDefinition: resolvedDependencies: [...{uri: =~"^pkg:golang/github.com/sigstore/"}]
+	runDetails: builder: id: %q
+}
+`, builder)
+}

@@ -1,0 +1,252 @@
+// Package demo signs and verifies as a person would, step by step: the three levels, bundles, attestations, a person's own
+// sign-in, and the tour, which is a lesson in all of it and in the attacks.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"al.essio.dev/pkg/shellescape"
+	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/client"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/registryclient"
+	"sigstore-local/magefiles/internal/stack"
+)
+
+// Demo runs steps one after another. After the first failure the others do nothing, and done returns it.
+type Demo struct {
+	*stack.Stack
+	ctx      context.Context
+	env      []string
+	trust    client.Trust
+	secretIn string // a variable of the next command alone, NAME=value
+	prefix   string // how a person would set it
+	steps    int
+	imageRef string
+	lesson   *lesson // nil but in the tour
+	err      error
+
+	introduced bool // how to make the commands work in a shell was said
+}
+
+// New begins a demo of a stack in which all that the demo needs runs, and lets other processes change the stack again.
+func New(ctx context.Context, s *stack.Stack, trust client.Trust) (*Demo, error) {
+	env, err := s.ClientProcess(os.Environ(), trust)
+	if err != nil {
+		return nil, err
+	}
+	return &Demo{Stack: s, ctx: ctx, env: env, trust: trust}, s.Release()
+}
+
+// mage is the command that runs a target of this stack from any folder.
+func (d *Demo) mage(target string) string {
+	var set []string
+	for _, setting := range d.Config.Settings {
+		name, value, _ := strings.Cut(setting, "=")
+		set = append(set, name+"="+shellescape.Quote(value)+" ")
+	}
+	return fmt.Sprintf("cd %s && %sgo tool mage %s", shellescape.Quote(d.Config.Root), strings.Join(set, ""), target)
+}
+
+func (d *Demo) key(name string) string { return d.Config.Key(name) }
+
+// say prints what the next command is for, and the command.
+func (d *Demo) say(why, command string) {
+	if !d.introduced {
+		d.introduced = true
+		option := map[client.Trust]string{client.Root: " -trust=root"}[d.trust]
+		fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+option))
+	}
+	d.next()
+	if d.err == nil {
+		fmt.Printf("\n%d. %s\n\n    $ %s%s\n", d.steps, why, d.prefix, command)
+	}
+}
+
+// hostedTerms is what cosign says before it signs, which is true of the public Sigstore and not of this one.
+var hostedTerms = regexp.MustCompile(`(?ms)^\s*The sigstore service, hosted by .*?^By typing 'y', [^\n]*\n`)
+
+// printOutput prints a command's output, cut to what fits.
+func printOutput(output string) {
+	const lines, columns = 16, 140
+	all := strings.Split(strings.TrimSpace(hostedTerms.ReplaceAllString(output, "")), "\n")
+	for i, line := range all {
+		if i == lines {
+			fmt.Printf("    … %d more lines\n", len(all)-lines)
+			return
+		}
+		if strings.TrimSpace(line) != "" {
+			fmt.Printf("    %s\n", cut(line, columns))
+		}
+	}
+}
+
+// cut is a line with at most so many characters.
+func cut(line string, most int) string {
+	if runes := []rune(line); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return line
+}
+
+// run runs a program of the stack.
+func (d *Demo) run(args []string) (string, error) {
+	env := d.env
+	if d.secretIn != "" {
+		env = append(slices.Clip(env), d.secretIn)
+	}
+	d.secretIn, d.prefix = "", ""
+	return command.Combined(d.ctx, command.New(d.ctx, d.Config.Home(), env, d.Config.Program(args[0]), args[1:]...))
+}
+
+// step runs a command that must succeed and returns what it said.
+func (d *Demo) step(why string, args ...string) string {
+	if d.err != nil {
+		return ""
+	}
+	d.say(why, shellescape.QuoteCommand(args))
+	said, err := d.run(args)
+	if err != nil {
+		d.err = fmt.Errorf("step %d: %w", d.steps, err)
+		return ""
+	}
+	printOutput(said)
+	return said
+}
+
+// refused runs a command that must fail for the given reason.
+func (d *Demo) refused(why string, reason *regexp.Regexp, args ...string) {
+	if d.err != nil {
+		return
+	}
+	d.say(why, shellescape.QuoteCommand(args))
+	said, err := d.run(args)
+	switch {
+	case d.ctx.Err() != nil:
+		d.err = context.Cause(d.ctx)
+	case err == nil:
+		d.err = fmt.Errorf("step %d: this had to be refused, and was not", d.steps)
+	case !reason.MatchString(said):
+		d.err = fmt.Errorf("step %d: this had to be refused for another reason: %w", d.steps, err)
+	default:
+		// cosign says why once for each signature on the image; the demo is about one.
+		printOutput(strings.TrimSpace(reasonLine(reason, said)))
+		fmt.Println("    Refused, as it should be.")
+	}
+}
+
+// reasonLine is the line of said that matches reason.
+func reasonLine(reason *regexp.Regexp, said string) string {
+	for line := range strings.Lines(said) {
+		if reason.MatchString(line) {
+			return line
+		}
+	}
+	return ""
+}
+
+// find is the first group of pattern in what a command said.
+func (d *Demo) find(pattern, said string) string {
+	if d.err != nil {
+		return ""
+	}
+	found := regexp.MustCompile(pattern).FindStringSubmatch(said)
+	if found == nil {
+		d.err = fmt.Errorf("step %d: the output has no %s: %s", d.steps, pattern, said)
+		return ""
+	}
+	return found[1]
+}
+
+// write writes a file of the demo's, in the stack's folder.
+func (d *Demo) write(name, text string) string {
+	file := d.Config.Data(name)
+	if d.err == nil {
+		d.err = renameio.WriteFile(file, []byte(text), 0o600)
+	}
+	return file
+}
+
+// imagePackage is the program in the image of the demos.
+const imagePackage = "github.com/sigstore/rekor/cmd/rekor-cli"
+
+// buildImage builds rekor-cli's image and pushes it.
+func (d *Demo) buildImage() {
+	if d.err != nil {
+		return
+	}
+	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", imagePackage}
+	d.say("Build rekor-cli's source into an image and push it to the local registry: something to sign.",
+		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.Flags), shellescape.QuoteCommand(args)))
+	folders, err := client.GoFolders(d.ctx, d.Config.Root)
+	if err != nil {
+		d.err = err
+		return
+	}
+	env := append(build.Env(d.env, false), folders...)
+	said, err := command.Output(d.ctx, command.New(d.ctx, d.Config.Root, env, d.Config.Program(args[0]), args[1:]...))
+	if err != nil {
+		d.err = fmt.Errorf("step %d: %w", d.steps, err)
+		return
+	}
+	printOutput(said)
+	d.imageRef = strings.TrimSpace(said)
+}
+
+// unsigned is an image that nobody has signed, whatever was signed by hand: one that there has not been.
+func (d *Demo) unsigned() (reference string) {
+	if d.err == nil {
+		reference, d.err = registryclient.NewImage(d.ctx, d.Config, "unsigned", "An image that nobody has signed")
+	}
+	return reference
+}
+
+// keyPair makes a key pair, unless it is there.
+func (d *Demo) keyPair(name string) {
+	if d.err != nil {
+		return
+	}
+	if _, err := os.Stat(d.key(name + ".pub")); err == nil {
+		return
+	}
+	why := "Make a key pair. The password that protects the private key is in " + d.Config.SecretFile(config.CosignPassword) + "."
+	if name == "other" {
+		why = "Make another key pair, which has nothing to do with the first."
+	}
+	d.step(why, "cosign", "generate-key-pair", "--output-key-prefix", d.key(name))
+}
+
+// secret gives the next command a value by its environment, where no other user sees it.
+func (d *Demo) secret(variable, shown string, value func() (string, error)) {
+	if d.err != nil {
+		return
+	}
+	secret, err := value()
+	if err != nil {
+		d.err = err
+		return
+	}
+	d.secretIn = variable + "=" + secret
+	d.prefix = fmt.Sprintf("%s=\"$(%s)\" ", variable, shown)
+}
+
+// done ends the demo with what it has shown, and names the next one, if there is one.
+func (d *Demo) done(what, next string) error {
+	if d.err != nil {
+		return d.err
+	}
+	if next != "" && d.lesson == nil {
+		what += " Next: `go tool mage " + next + "`."
+	}
+	_, err := fmt.Printf("\n%s\n", what)
+	return err
+}

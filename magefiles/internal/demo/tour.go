@@ -1,0 +1,119 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"sigstore-local/magefiles/internal/logview"
+)
+
+// Tour is a lesson: the three levels and what they protect from, step by step. At a terminal it waits for Enter.
+func (d *Demo) Tour() error {
+	d.lesson = newLesson()
+	for _, chapter := range []struct {
+		title, about string
+		teach        func(*Demo) error
+	}{
+		{"Signing with a key", "Whoever has the private key signs; whoever has the public key verifies.", (*Demo).Keyed},
+		{"Signing with a key and a log", "What was signed becomes public, in a log that can only grow.", (*Demo).Logged},
+		{"Signing with an identity", "Nobody keeps a key: one signs in, and the logs keep what happened.", (*Demo).Keyless},
+		{"What it protects from", "A signature is worth what it keeps an attacker from.", (*Demo).Tamper},
+	} {
+		d.chapter(chapter.title, chapter.about)
+		if err := chapter.teach(d); err != nil {
+			return err
+		}
+	}
+	fmt.Println("\nThat was the tour. `go tool mage explain` draws what you have used; `go tool mage stop` ends it.")
+	return nil
+}
+
+// lesson waits for a reader between the steps of a demo.
+type lesson struct {
+	enter    <-chan struct{} // a value for each Enter, closed at the end of the input; nil without a terminal
+	chapters int
+}
+
+func newLesson() *lesson {
+	l := &lesson{}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return l
+	}
+	enter := make(chan struct{})
+	go func() {
+		defer close(enter)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			enter <- struct{}{}
+		}
+	}()
+	l.enter = enter
+	return l
+}
+
+// wait returns when the reader goes on.
+func (l *lesson) wait(ctx context.Context) error {
+	if l.enter == nil {
+		return nil
+	}
+	fmt.Fprint(os.Stderr, "\n    Enter goes on. ")
+	select {
+	case _, more := <-l.enter:
+		if !more {
+			l.enter = nil // the reader has closed the input: the rest runs through
+			fmt.Fprintln(os.Stderr)
+		}
+		return nil
+	case <-ctx.Done():
+		fmt.Fprintln(os.Stderr)
+		return context.Cause(ctx)
+	}
+}
+
+// chapter begins a part of the tour.
+func (d *Demo) chapter(title, about string) {
+	d.lesson.chapters++
+	d.steps = 0
+	heading := fmt.Sprintf("%d. %s", d.lesson.chapters, title)
+	fmt.Printf("\n\n%s\n%s\n\n%s\n", heading, strings.Repeat("=", len(heading)), about)
+}
+
+// next counts a step, in the tour once the reader has done with the one before.
+func (d *Demo) next() {
+	d.steps++
+	if d.lesson != nil {
+		d.err = d.lesson.wait(d.ctx)
+	}
+}
+
+// look says, in the tour, what of a step to look at.
+func (d *Demo) look(format string, args ...any) {
+	if d.lesson != nil && d.err == nil {
+		fmt.Printf("\n   Look: %s\n", fmt.Sprintf(format, args...))
+	}
+}
+
+// drawing is a step that shows what rekor:show does.
+func (d *Demo) drawing(index string) {
+	if d.err != nil {
+		return
+	}
+	d.say("Draw the entry's way to the root of the log's tree.", d.mage("rekor:show "+index))
+	if d.err != nil {
+		return
+	}
+	number, err := logview.Index(index)
+	if err != nil {
+		d.err = err
+		return
+	}
+	var text string
+	if text, d.err = logview.Show(d.ctx, d.Config, number); d.err == nil {
+		fmt.Println("    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    "))
+		d.look("A hash and its sibling make the hash above, up to the root, which the log has signed. Change one letter of the entry, and another root comes out.")
+	}
+}

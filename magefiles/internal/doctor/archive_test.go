@@ -1,0 +1,30 @@
+package doctor
+
+import (
+	"encoding/json"
+	"testing"
+
+	"sigstore-local/magefiles/internal/config"
+)
+
+func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
+	redact, err := redactor(config.Config{State: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
+	key := "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----"
+	connectors := "connectors:\n  - type: github\n\n    config: {clientSecret: s}\n"
+	got := string(redact([]byte("a " + token + " b\n" + key + "\nc\n" + connectors)))
+	if got != "a [secret] b\n[secret]\nc\n[secret]" {
+		t.Errorf("got %q", got)
+	}
+	// What is left of a JSON file is one.
+	content, err := json.Marshal(map[string]string{"token": token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(redact(content)) {
+		t.Errorf("got %s", redact(content))
+	}
+}

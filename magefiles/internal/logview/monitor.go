@@ -1,0 +1,178 @@
+package logview
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/exitcode"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/rekorlog"
+)
+
+// Watch verifies that the log has only grown since it was last looked at, and prints what is new; what identity has signed
+// since the log's beginning, if that is not empty. With on it does so once a second until ctx ends.
+func Watch(ctx context.Context, c config.Config, out *console.Console, identity string, on bool) error {
+	m, err := NewMonitor(c)
+	if err != nil {
+		return err
+	}
+	ca, err := keys.Certificate(c.Key("ca-root.pem"))
+	if err != nil {
+		return err
+	}
+	if on {
+		out.Printf("Watching the log at %s, until Ctrl-C.", c.URL(config.Rekor))
+	}
+	silent := ""
+	for all := identity != ""; ; {
+		older, newer, err := m.Check(ctx, all, func(entry rekorlog.Entry) error { return list(entry, ca, identity) })
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && (!on || unkept(err)):
+			return broken(err)
+		case err != nil:
+			// A watcher outlives a restart of what it watches.
+			if err.Error() != silent {
+				silent = err.Error()
+				out.Printf("The log does not answer, and is asked again: %s", silent)
+			}
+		case older.Text == "":
+			out.Printf("The first look at the log: it has %s. What it shows from now on has to agree with this.", entries(newer.Size))
+		case newer.Size > older.Size:
+			out.Printf("The log has only grown since the last look, from %d to %d entries.", older.Size, newer.Size)
+		case !on:
+			out.Printf("Nothing is new since the last look: the log has %s.", entries(newer.Size))
+		}
+		if !on {
+			return nil
+		}
+		if err == nil {
+			all, silent = false, ""
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// unkept says whether err is about a log that has not kept its promise.
+func unkept(err error) bool {
+	return errors.Is(err, rekorlog.ErrNotInTree) || errors.Is(err, rekorlog.ErrInconsistent)
+}
+
+// broken gives what a log has not kept of its promise the exit code for that.
+func broken(err error) error {
+	if unkept(err) {
+		return exitcode.New(exitcode.BrokenLog, "%w", err)
+	}
+	return err
+}
+
+// list prints an entry in a line, if it is of who is asked for.
+func list(entry rekorlog.Entry, ca *x509.Certificate, identity string) error {
+	what, err := rekorlog.Describe(entry.Body)
+	if err != nil {
+		return err
+	}
+	var signers []string
+	asked := identity == ""
+	for _, signer := range what.Signers {
+		signers = append(signers, whoSigned(signer, ca))
+		asked = asked || signer.Identity == identity
+	}
+	if asked {
+		_, err = fmt.Printf("%d\t%s\t%s\t%s\t%s\n", entry.Index, entry.Integrated.Format(time.RFC3339), what.Kind,
+			strings.Join(what.Digests, " "), strings.Join(signers, "; "))
+	}
+	return err
+}
+
+// Monitor watches a log, and keeps what it saw last.
+type Monitor struct {
+	log    rekorlog.Log
+	folder string
+}
+
+// NewMonitor returns a monitor of the stack's log.
+func NewMonitor(c config.Config) (*Monitor, error) {
+	log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
+	if err != nil {
+		return nil, err
+	}
+	return &Monitor{log, c.Data("monitor")}, os.MkdirAll(c.Data("monitor"), 0o700)
+}
+
+// Check compares the log's newest checkpoint with the one that was kept (zero if there is none), hands each new entry, or
+// all of them, to each once its proof holds, and keeps the newest. A checkpoint with which the log disagrees is never
+// given up: both are put into a file beside it, and the error wraps rekorlog.ErrInconsistent.
+func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry) error) (older, newer rekorlog.Checkpoint, err error) {
+	kept := filepath.Join(m.folder, "checkpoint")
+	text, err := os.ReadFile(kept)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return older, newer, err
+	}
+	if err == nil {
+		if older, err = m.log.Parse(string(text)); err != nil {
+			return older, newer, fmt.Errorf("%s: %w: it was kept of another log, or damaged; without it the next look is a first one", kept, err)
+		}
+	}
+	if newer, err = m.log.Checkpoint(ctx); err != nil {
+		return older, newer, err
+	}
+	if err := m.agree(ctx, older, newer); err != nil {
+		return older, newer, err
+	}
+	first := older.Size
+	if all {
+		first = 0
+	}
+	// Each entry comes with a checkpoint of its own, which has to be of the same tree.
+	shown := newer
+	err = m.log.Entries(ctx, first, newer.Size, func(entry rekorlog.Entry) error {
+		checkpoint, err := m.log.Check(entry)
+		if err != nil {
+			return err
+		}
+		if checkpoint.Text != shown.Text {
+			smaller, larger := shown, checkpoint
+			if smaller.Size > larger.Size {
+				smaller, larger = larger, smaller
+			}
+			if err := m.agree(ctx, smaller, larger); err != nil {
+				return err
+			}
+			shown = larger
+		}
+		return each(entry)
+	})
+	if err != nil {
+		return older, newer, err
+	}
+	return older, newer, renameio.WriteFile(kept, []byte(newer.Text), 0o600)
+}
+
+// agree finds out whether two checkpoints are of one history, and keeps both in a file as evidence if they are not.
+func (m *Monitor) agree(ctx context.Context, older, newer rekorlog.Checkpoint) error {
+	err := m.log.Consistent(ctx, older, newer)
+	if !errors.Is(err, rekorlog.ErrInconsistent) {
+		return err
+	}
+	evidence := filepath.Join(m.folder, "evidence-"+time.Now().UTC().Format("20060102T150405.000")+".txt")
+	if err := renameio.WriteFile(evidence, []byte(older.Text+"\n"+newer.Text), 0o600); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w. Its key has signed both checkpoints, which are in %s", err, evidence)
+}

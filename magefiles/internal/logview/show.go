@@ -1,0 +1,102 @@
+// Package logview shows a signature log as people read it: an entry with its way to the root, and what is new.
+package logview
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/rekorlog"
+)
+
+// Index reads the index of an entry.
+func Index(text string) (uint64, error) {
+	number, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("the index is %q; accepted is an entry's number, a whole number from 0", text)
+	}
+	return number, nil
+}
+
+// Show draws an entry of the log: what was signed, by whom and when, and its way to the root. If its proof does not hold, there is an error too.
+func Show(ctx context.Context, c config.Config, number uint64) (string, error) {
+	log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
+	if err != nil {
+		return "", err
+	}
+	checkpoint, err := log.Checkpoint(ctx)
+	if err != nil {
+		return "", err
+	}
+	if number >= checkpoint.Size {
+		return "", fmt.Errorf("the index is %d, and the log has %s", number, entries(checkpoint.Size))
+	}
+	entry, err := log.Entry(ctx, number)
+	if err != nil {
+		return "", err
+	}
+	ca, err := keys.Certificate(c.Key("ca-root.pem"))
+	if err != nil {
+		return "", err
+	}
+	what, err := rekorlog.Describe(entry.Body)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("entry", "%d, a %s of version %s", entry.Index, what.Kind, what.Version)
+	line("UUID", "%s", entry.UUID)
+	for _, digest := range what.Digests {
+		line("artifact", "%s", digest)
+	}
+	for _, signer := range what.Signers {
+		line("signer", "%s", whoSigned(signer, ca))
+		if signer.Identity != "" {
+			line("", "by a certificate that is valid from %s to %s UTC", signer.From.Format(time.DateTime), signer.To.Format(time.DateTime))
+		}
+	}
+	line("logged", "%s UTC", entry.Integrated.Format(time.DateTime))
+	fmt.Fprintf(&out, "\nIts way to the root of the tree, hashed at each step with the sibling that the log names:\n\n  %x  this entry\n", entry.Leaf())
+	for _, step := range entry.Path() {
+		side := "right"
+		if step.Left {
+			side = "left"
+		}
+		fmt.Fprintf(&out, "  ├─ %x…  on its %s\n  %x\n", step.Sibling[:8], side, step.Parent)
+	}
+	fmt.Fprintln(&out)
+	if _, err := log.Check(entry); err != nil {
+		line("root", "✗ %v", err)
+		return out.String(), broken(err)
+	}
+	line("root", "✓ the log's key has signed this root, of %d entries", entry.Proof.Size)
+	return out.String(), nil
+}
+
+// entries says how many entries a log has, and which.
+func entries(size uint64) string {
+	switch size {
+	case 0:
+		return "no entry yet"
+	case 1:
+		return "one entry, 0"
+	default:
+		return fmt.Sprintf("%d entries, 0 to %d", size, size-1)
+	}
+}
+
+// whoSigned is who a signer is, and whose word that is if it is not the stack's CA's, which is nil if there is none.
+func whoSigned(signer rekorlog.Signer, ca *x509.Certificate) string {
+	if signer.Identity == "" || ca != nil && signer.CertifiedBy(ca) {
+		return signer.String()
+	}
+	return signer.String() + " (by a CA that is not this stack's: anybody can say that)"
+}

@@ -1,0 +1,64 @@
+package stack
+
+import (
+	"context"
+	"os"
+	"slices"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/statedir"
+)
+
+// Programs lists the import paths of all programs that are built: those that the engine starts others with, and what services
+// and clients are described with.
+func (s *Stack) Programs() []string {
+	programs := []string{project.Module + "/magefiles/cmd/launch", project.Module + "/magefiles/cmd/sweep"}
+	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
+		for _, name := range one.Packages {
+			if !slices.Contains(programs, name) {
+				programs = append(programs, name)
+			}
+		}
+	}
+	slices.Sort(programs)
+	return programs
+}
+
+// Builder builds them.
+func (s *Stack) Builder() *build.Builder {
+	return &build.Builder{
+		Config: s.Config, Console: s.Console, Environ: os.Environ(), Packages: s.Programs(),
+		Ready: func(ctx context.Context) (string, error) {
+			err := s.Require(ctx, platform.CCompiler)
+			return platform.FindCCompiler(), err
+		},
+	}
+}
+
+// Build builds the pinned programs and the checkouts: of these only that of the source called only, if that is not empty and
+// the others have ever been built.
+func (s *Stack) Build(ctx context.Context, only string) error {
+	builder := s.Builder()
+	if err := builder.Run(ctx); err != nil || len(s.Config.Checkouts) == 0 {
+		return err
+	}
+	// The checkouts' programs are this stack's own.
+	if err := statedir.MakeFolders(s.Config); err != nil {
+		return err
+	}
+	return builder.Checkouts(ctx, only)
+}
+
+// RequireToRun is Require without the C compiler if the programs are built: to try one takes as long as a daemon's start.
+func (s *Stack) RequireToRun(ctx context.Context, needs ...platform.Need) error {
+	built, err := s.Builder().Built()
+	if err != nil {
+		return err
+	}
+	if built && len(s.Config.Checkouts) == 0 {
+		needs = slices.DeleteFunc(slices.Clone(needs), func(need platform.Need) bool { return need == platform.CCompiler })
+	}
+	return s.Require(ctx, needs...)
+}

@@ -1,0 +1,182 @@
+// Package stack is a stack as the features see it: its services and how they are, who is at work on it, what it needs of the
+// system, its programs, throwaway stacks beside it, and signing in to it.
+package stack
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/statedir"
+)
+
+// Descriptions describe, for a configuration, the services of a stack, in the order in which status shows them, and the
+// clients that use them.
+type Descriptions struct {
+	Services, Clients func(config.Config) []service.Service
+}
+
+// Parts is what the configuration has to know of them. It says nothing of a configuration, so an empty one tells.
+func (d Descriptions) Parts() []config.Part {
+	var parts []config.Part
+	for _, one := range d.Services(config.Config{}) {
+		parts = append(parts, config.Part{Service: one.Name, Ports: one.Listens, Source: one.Source})
+	}
+	for _, one := range d.Clients(config.Config{}) {
+		parts = append(parts, config.Part{Source: one.Source})
+	}
+	return parts
+}
+
+// Stack is one stack.
+type Stack struct {
+	Descriptions
+	Config  config.Config
+	Console *console.Console
+	Engine  *service.Engine
+
+	installing sync.Mutex // package managers run one at a time
+
+	holding sync.Mutex
+	held    *os.File // the lock of the state folder
+}
+
+// StartTimeout is how long one service may take to be ready. A database that has to recover from a crash is the slowest.
+const StartTimeout = 60 * time.Second
+
+// New is the stack that environ asks for, of the checkout at root.
+func New(root string, environ []string, d Descriptions) (*Stack, error) {
+	c, err := config.Load(root, environ, d.Parts()...)
+	if err != nil {
+		return nil, err
+	}
+	out := console.New(os.Stderr, os.Getenv)
+	return &Stack{
+		Descriptions: d, Config: c, Console: out,
+		Engine: &service.Engine{Config: c, Console: out, StartTimeout: StartTimeout},
+	}, nil
+}
+
+// All describes every service.
+func (s *Stack) All() []service.Service { return s.Services(s.Config) }
+
+// Names are the names of services.
+func Names(services []service.Service) []string {
+	names := make([]string, len(services))
+	for i, one := range services {
+		names[i] = one.Name
+	}
+	return names
+}
+
+// Named are the services that a name means: one, those that are built from a source, or, for "all", every one.
+func (s *Stack) Named(name string) ([]service.Service, error) {
+	all := s.All()
+	if name == "all" {
+		return all, nil
+	}
+	var found []service.Service
+	for _, one := range all {
+		if one.Name == name {
+			return []service.Service{one}, nil
+		}
+		if one.Source != nil && one.Source.Name == name {
+			found = append(found, one)
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%q is not a service; accepted are all, %s", name, strings.Join(s.names(), ", "))
+	}
+	return found, nil
+}
+
+// names are those that Named takes beside "all".
+func (s *Stack) names() []string {
+	names := Names(s.All())
+	for _, one := range s.All() {
+		if one.Source != nil && !slices.Contains(names, one.Source.Name) {
+			names = append(names, one.Source.Name)
+		}
+	}
+	return names
+}
+
+// Source is the source that a name means: its own, or that of a service or client that is built from it.
+func (s *Stack) Source(name string) (config.Source, error) {
+	var names []string
+	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
+		if one.Source == nil {
+			continue
+		}
+		if one.Name == name || one.Source.Name == name {
+			return *one.Source, nil
+		}
+		if !slices.Contains(names, one.Source.Name) {
+			names = append(names, one.Source.Name)
+		}
+	}
+	return config.Source{}, fmt.Errorf("%q is not built from a source that a checkout can replace; accepted are %s", name, strings.Join(names, ", "))
+}
+
+// One describes the service of a name, which there has to be.
+func One(services []service.Service, name string) service.Service {
+	return services[slices.IndexFunc(services, func(one service.Service) bool { return one.Name == name })]
+}
+
+// Running are the names of the services that run.
+func (s *Stack) Running() ([]string, error) {
+	var names []string
+	for _, one := range s.All() {
+		runs, err := s.Engine.Runs(one)
+		if err != nil {
+			return nil, err
+		}
+		if runs {
+			names = append(names, one.Name)
+		}
+	}
+	return names, nil
+}
+
+// Hold makes the state folder and keeps other processes from changing the stack until Release, or the end of this one.
+func (s *Stack) Hold(ctx context.Context) error {
+	s.holding.Lock()
+	defer s.holding.Unlock()
+	if s.held != nil {
+		return nil
+	}
+	held, err := statedir.Hold(ctx, s.Config, func(pid int) {
+		s.Console.Printf("Process %d is at work on %s: waiting for it to end.", pid, s.Config.State)
+	})
+	s.held = held
+	return err
+}
+
+// Release lets others change the stack while this process goes on, as a demo does once all that it needs runs.
+func (s *Stack) Release() error {
+	s.holding.Lock()
+	defer s.holding.Unlock()
+	held := s.held
+	s.held = nil
+	if held == nil {
+		return nil
+	}
+	return held.Close()
+}
+
+// Choice is the value of a flag that takes one of accepted; the first of them if it was not given.
+func Choice(flag string, given *string, accepted ...string) (string, error) {
+	given = cmp.Or(given, &accepted[0])
+	if !slices.Contains(accepted, *given) {
+		return "", fmt.Errorf("-%s is %q; accepted is one of %s", flag, *given, strings.Join(accepted, ", "))
+	}
+	return *given, nil
+}

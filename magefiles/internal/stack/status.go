@@ -1,0 +1,186 @@
+package stack
+
+import (
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/exitcode"
+	"sigstore-local/magefiles/internal/service"
+)
+
+// Row is a service's status as JSON has it.
+type Row struct {
+	Service string         `json:"service"`
+	State   service.State  `json:"state"`
+	PID     int            `json:"pid,omitempty"`
+	Since   *time.Time     `json:"since,omitempty"` // RFC 3339
+	Address string         `json:"address"`
+	Ports   map[string]int `json:"ports,omitempty"` // by the variables that move them
+	Version string         `json:"version"`
+	Memory  int64          `json:"memory,omitempty"` // resident, bytes
+	Log     string         `json:"log"`
+	Error   string         `json:"error,omitempty"`
+}
+
+// Status asks every service how it is, all at once.
+func (s *Stack) Status(ctx context.Context) []Row {
+	all := s.All()
+	// What stands on a service that died may keep its probe waiting for long; that it died is known already.
+	for _, one := range all {
+		if s.Engine.Crashed(one) {
+			limited, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+			defer cancel()
+			ctx = limited
+			break
+		}
+	}
+	rows := make([]Row, len(all))
+	var wg sync.WaitGroup
+	for i, one := range all {
+		wg.Go(func() { rows[i] = s.row(one, s.Engine.Status(ctx, one)) })
+	}
+	wg.Wait()
+	return rows
+}
+
+func (s *Stack) row(one service.Service, status service.Status) Row {
+	row := Row{
+		Service: status.Service, State: status.State, PID: status.PID, Address: status.Address, Ports: map[string]int{},
+		Version: s.version(one, status), Memory: status.Memory, Log: s.Config.Log(status.Service),
+	}
+	for _, port := range one.Listens {
+		row.Ports[port.Variable()] = s.Config.Port(port)
+	}
+	if !status.Since.IsZero() {
+		row.Since = &status.Since
+	}
+	if status.Err != nil {
+		row.Error = status.Err.Error()
+	}
+	return row
+}
+
+// version is the version of what runs, or of what would: the checkout and its revision, or the pinned version.
+func (s *Stack) version(one service.Service, status service.Status) string {
+	from := status.From
+	if status.PID == 0 {
+		from = build.From(s.Config, one.Program)
+	}
+	if from != "" {
+		return from
+	}
+	if _, ok := s.Config.CheckedOut(filepath.Base(one.Program)); ok {
+		one.Program = filepath.Join(s.Config.Programs, filepath.Base(one.Program))
+	}
+	return Version(one)
+}
+
+// Version is the version of a service's program: of its module, as Go has written it into the program; of MariaDB, as
+// the server says.
+func Version(one service.Service) string {
+	info, err := buildinfo.ReadFile(one.Program)
+	if err != nil {
+		out, err := exec.Command(one.Program, "--no-defaults", "--version").Output()
+		fields := strings.Fields(string(out))
+		if err != nil || len(fields) < 3 {
+			return "-"
+		}
+		return fields[2]
+	}
+	for _, module := range info.Deps {
+		if module.Path == one.Module {
+			return module.Version
+		}
+	}
+	return info.Main.Version
+}
+
+// ShowStatus prints how every service is, in the form table or json; with watch again and again until ctx ends. Its error
+// says what is wrong and what to try, with the exit code for that.
+func (s *Stack) ShowStatus(ctx context.Context, form string, watch bool) error {
+	for watch {
+		rows := s.Status(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if s.Console.Fancy() {
+			fmt.Print("\x1b[H\x1b[2J")
+		}
+		if err := writeStatus(os.Stdout, form, rows); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	rows := s.Status(ctx)
+	if err := writeStatus(os.Stdout, form, rows); err != nil {
+		return err
+	}
+	return s.wellness(rows)
+}
+
+func writeStatus(w io.Writer, form string, rows []Row) error {
+	if form == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(rows)
+	}
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "SERVICE\tSTATE\tPID\tSINCE\tMEMORY\tVERSION\tADDRESS")
+	for _, row := range rows {
+		pid, since, memory := "-", "-", "-"
+		if row.PID != 0 {
+			pid = fmt.Sprint(row.PID)
+		}
+		if row.Since != nil {
+			since = row.Since.Format(time.DateTime)
+		}
+		if row.Memory != 0 {
+			memory = fmt.Sprintf("%d MB", row.Memory/1_000_000)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Service, row.State, pid, since, memory, row.Version, row.Address)
+	}
+	return table.Flush()
+}
+
+// wellness says what is wrong and what to try, and makes of it the exit code.
+func (s *Stack) wellness(rows []Row) error {
+	running := 0
+	var unwell []string
+	for _, row := range rows {
+		switch row.State {
+		case service.Stopped:
+			continue
+		case service.Ready:
+			running++
+			continue
+		case service.Crashed:
+			s.Console.Printf("\n%s died. The end of its log, %s:\n%s", row.Service, row.Log, service.LogTail(row.Log, 10))
+		default:
+			running++
+			s.Console.Printf("\n%s runs and does not answer: %s\nThe end of its log, %s:\n%s", row.Service, row.Error, row.Log, service.LogTail(row.Log, 10))
+		}
+		unwell = append(unwell, fmt.Sprintf("%s (%s)", row.Service, row.State))
+	}
+	switch {
+	case len(unwell) > 0:
+		return exitcode.New(exitcode.NotWell, "not well: %s. `go tool mage start` brings back what died; `go tool mage restart SERVICE` starts one anew", strings.Join(unwell, ", "))
+	case running == 0:
+		return exitcode.New(exitcode.NothingRuns, "nothing runs; `go tool mage start` starts it")
+	}
+	return nil
+}

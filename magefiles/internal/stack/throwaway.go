@@ -1,0 +1,71 @@
+package stack
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/statedir"
+)
+
+// Throwaway is a stack of its own beside another, in a scratch folder, that runs the same programs.
+type Throwaway struct {
+	*Stack
+	Environ []string // of commands that are to mean this stack
+}
+
+// Throwaway describes the stack name in a scratch folder, whose start runs so many services, on ports that are free and of none
+// of others.
+func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, services []string, others ...*Throwaway) (*Throwaway, error) {
+	var taken []int
+	for _, other := range others {
+		for _, port := range other.Config.Ports() {
+			taken = append(taken, other.Config.Port(port))
+		}
+	}
+	ports, err := s.freePorts(taken...)
+	if err != nil {
+		return nil, err
+	}
+	settings := []string{
+		"SIGLOCAL_STATE=" + filepath.Join(in.Dir, name), "SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never",
+		"SIGLOCAL_SERVICES=" + strings.Join(services, ","),
+	}
+	for port, number := range ports {
+		settings = append(settings, port.Variable()+"="+strconv.Itoa(number))
+	}
+	for _, setting := range s.Config.Settings {
+		for _, programs := range []string{"SIGLOCAL_MARIADBD=", "SIGLOCAL_PKCS11_MODULE=", "SIGLOCAL_SRC_"} {
+			if strings.HasPrefix(setting, programs) {
+				settings = append(settings, setting)
+			}
+		}
+	}
+	c, err := config.Load(s.Config.Root, settings, s.Parts()...)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Checkouts) > 0 {
+		// What is built already is not built again.
+		if err := statedir.MakeFolders(c); err != nil {
+			return nil, err
+		}
+		if err := os.CopyFS(c.Built, os.DirFS(s.Config.Built)); err != nil {
+			return nil, err
+		}
+	}
+	one, err := s.with(c)
+	return &Throwaway{one, append(config.Without(os.Environ()), settings...)}, err
+}
+
+// Mage runs targets of the stack as a user does, and returns how long that took and what they said.
+func (t *Throwaway) Mage(ctx context.Context, targets ...string) (took time.Duration, said string, err error) {
+	began := time.Now()
+	said, err = command.Combined(ctx, command.New(ctx, t.Config.Root, t.Environ, "go", append([]string{"tool", "mage"}, targets...)...))
+	return time.Since(began), said, err
+}

@@ -1,0 +1,117 @@
+// Package statedir keeps the state folder of a stack: who may use it, its folders, its secrets, and who is at work on it.
+package statedir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/platform"
+)
+
+// marker is the file by which a state folder is known, so that a folder of somebody's own is never filled or wiped.
+const marker = ".sigstore-local"
+
+// otherFolder ends the messages about a state folder that cannot be used.
+const otherFolder = "name an empty folder of yours, or one that does not exist, with SIGLOCAL_STATE"
+
+// CheckFolder refuses a state folder that is another user's, or holds what no stack has put there.
+func CheckFolder(c config.Config) error {
+	info, err := os.Stat(c.State)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("the state folder %s is not a folder: "+otherFolder, c.State)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("the state folder %s belongs to the user with ID %d, not to you, %d: "+otherFolder, c.State, owner.Uid, os.Geteuid())
+	}
+	marked := func() (bool, error) {
+		_, err := os.Stat(filepath.Join(c.State, marker))
+		return !errors.Is(err, os.ErrNotExist), err
+	}
+	if ok, err := marked(); ok {
+		return err
+	}
+	entries, err := os.ReadDir(c.State)
+	if err != nil {
+		return fmt.Errorf("read the state folder: %w: "+otherFolder, err)
+	}
+	for _, entry := range entries {
+		// Of these, the first and the last are the checkout's own; between them is a marker that is being written.
+		name := entry.Name()
+		if name == ".gitignore" || strings.HasPrefix(name, "."+marker) || filepath.Join(c.State, name) == c.Programs {
+			continue
+		}
+		// Another process may have made the folders since.
+		if ok, err := marked(); ok {
+			return err
+		}
+		return fmt.Errorf("the state folder %s was not made by this project and holds %s: "+otherFolder, c.State, name)
+	}
+	return nil
+}
+
+// MakeFolders makes the folders of a stack, private to its owner. It refuses what CheckFolder refuses.
+func MakeFolders(c config.Config) error {
+	if err := CheckFolder(c); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.State, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w: "+otherFolder, err)
+	}
+	markerFile := filepath.Join(c.State, marker)
+	if _, err := os.Stat(markerFile); errors.Is(err, os.ErrNotExist) {
+		text := "This folder holds a local Sigstore: its configuration, data, keys, secrets and logs.\n"
+		if err := renameio.WriteFile(markerFile, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("make the state folder: %w: "+otherFolder, err)
+		}
+	}
+	for _, folder := range c.Folders() {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return fmt.Errorf("make the state folder: %w: "+otherFolder, err)
+		}
+		// The state folder that is part of the checkout was made by git, with the user's umask.
+		if err := os.Chmod(folder, 0o700); err != nil {
+			return fmt.Errorf("make the state folder private: %w: "+otherFolder, err)
+		}
+	}
+	return nil
+}
+
+// Wipe deletes everything that a stack made, but not its folder, nor programs in it.
+func Wipe(c config.Config) error {
+	// The last one had the name of what now is support.
+	for _, folder := range append(c.Folders(), filepath.Join(c.State, "bundles")) {
+		if folder == c.State {
+			continue
+		}
+		if err := os.RemoveAll(folder); err != nil {
+			return err
+		}
+	}
+	return os.Remove(filepath.Join(c.State, marker))
+}
+
+// RoomFor refuses a disk with less than so many bytes left for the state folder.
+func RoomFor(c config.Config, bytes int64) error {
+	free, err := platform.FreeDisk(c.State)
+	if err != nil {
+		return err
+	}
+	if free < bytes {
+		return fmt.Errorf("no space left on device: the disk of %s has %d MB free, and at least %d are needed: make room, or set SIGLOCAL_STATE to a folder on another disk",
+			c.State, free>>20, bytes>>20)
+	}
+	return nil
+}

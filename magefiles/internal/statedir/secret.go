@@ -1,0 +1,52 @@
+package statedir
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/config"
+)
+
+// Secret is the text of the secret name of a stack, which it makes if need be: from the user's variable if that is set,
+// and from 128 random bits otherwise.
+func Secret(c config.Config, name config.Secret) (string, error) {
+	path := c.SecretFile(name)
+	preset := c.PresetSecrets[name]
+	content, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		secret := strings.TrimSuffix(string(content), "\n")
+		if !config.Valid(secret) {
+			return "", fmt.Errorf("%s does not hold a secret in one line, 4 to 64 letters, digits or any of . _ ~ + = -: put back its copy, or wipe the stack's data and keys with `go tool mage reset`", path)
+		}
+		if preset != "" && preset != secret {
+			return "", fmt.Errorf("%s is not what %s holds, which the stack was made with: unset it, or wipe the stack's data and keys with `go tool mage reset`",
+				name.Variable(), path)
+		}
+		return secret, nil
+	case !errors.Is(err, os.ErrNotExist):
+		return "", err
+	}
+	secret := preset
+	if secret == "" {
+		random := make([]byte, 16)
+		if _, err := rand.Read(random); err != nil {
+			return "", err
+		}
+		secret = hex.EncodeToString(random)
+	}
+	return secret, WriteSecret(path, []byte(secret+"\n"))
+}
+
+// WriteSecret replaces the file at path, which only its owner can read. What is secret is kept out of TMPDIR, where it would
+// stay if this process were killed while it writes the file.
+func WriteSecret(path string, text []byte) error {
+	return renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)))
+}
