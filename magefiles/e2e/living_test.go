@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,6 +129,35 @@ func TestLivingWithIt(t *testing.T) {
 		}
 		s.must("start")
 	})
+	t.Run("a source's name means its services", func(t *testing.T) {
+		s := s.in(t)
+		before := s.pids()
+		s.must("restart", "trillian")
+		for name, pid := range s.pids() {
+			restarted := slices.Contains([]string{"log-server", "log-signer", "rekor", "ct", "fulcio"}, name)
+			if (before[name] != pid) != restarted {
+				t.Errorf("%s was process %d and is %d", name, before[name], pid)
+			}
+		}
+		if r := s.must("logs", "trillian", "-n=1"); strings.Count(r.stdout, "\n") != 2 || !strings.Contains(r.stdout, "log-signer | ") {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("what was so already is said in a line, and not by who only asks", func(t *testing.T) {
+		s := s.in(t)
+		for _, test := range []struct {
+			targets []string
+			lines   int
+		}{
+			{[]string{"start"}, 1}, {[]string{"rekor:start"}, 1}, {[]string{"registry:start"}, 1}, {[]string{"hsm:init"}, 1},
+			{[]string{"dex:token"}, 0}, {[]string{"fulcio:ca"}, 0}, {[]string{"env", "-token"}, 0}, {[]string{"build"}, 0},
+		} {
+			if r := s.must(test.targets...); strings.Count(r.stderr, "\n") != test.lines {
+				t.Errorf("%q says\n%s", test.targets, r.stderr)
+			}
+		}
+	})
+	t.Run("a restart that cannot work leaves what runs alone", func(t *testing.T) { s.in(t).checkRestarts() })
 	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
 	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
 	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
@@ -144,6 +174,71 @@ func TestLivingWithIt(t *testing.T) {
 			t.Errorf("%q", r.stderr)
 		}
 	})
+}
+
+// checkRestarts restarts services that could not be started again, for a reason that is to be found before they are ended.
+func (s *stack) checkRestarts() {
+	t := s.t
+	holder, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	_, taken, _ := net.SplitHostPort(holder.Addr().String())
+	database := s.config.SecretFile(config.DatabasePassword)
+	for _, test := range []struct {
+		service, target string
+		gone            string // a file that is moved away
+		garbled         string // one that holds something else
+		setting, want   string
+	}{
+		{service: "rekor", target: "rekor:restart", gone: s.config.Key("rekor.pem")},
+		{service: "ct", target: "ct:restart", gone: s.config.Key("ctfe.pem")},
+		{service: "tsa", target: "tsa:restart", gone: s.config.Key("tsa/key.pem")},
+		{service: "rekor-tiles", target: "rekorTiles:restart", gone: s.config.Key("rekor-tiles.pem")},
+		{service: "fulcio", target: "fulcio:restart", garbled: s.config.Key("ca-root.pem")},
+		{service: "log-server", target: "trillian:restart", garbled: database},
+		{service: "dex", target: "dex:restart", garbled: database},
+		{service: "tuf", target: "tuf:restart", gone: s.config.Key("tuf")},
+		{service: "registry", target: "registry:restart", setting: config.Registry.Variable() + "=" + taken, want: "127.0.0.1:" + taken},
+		{service: "mariadb", setting: "SIGLOCAL_MARIADBD=/bin/true", want: "/bin/true"},
+	} {
+		restore := func() {}
+		want := test.want + test.gone + test.garbled
+		switch {
+		case test.gone != "":
+			if err := os.Rename(test.gone, test.gone+".away"); err != nil {
+				t.Fatal(err)
+			}
+			restore = func() { _ = os.RemoveAll(test.gone); _ = os.Rename(test.gone+".away", test.gone) }
+		case test.garbled != "":
+			whole := s.read(test.garbled)
+			if err := os.WriteFile(test.garbled, []byte("this is\nsomething else\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			restore = func() { _ = os.WriteFile(test.garbled, []byte(whole), 0o600) }
+		}
+		working := s.env
+		if test.setting != "" {
+			s.env = append(slices.Clone(s.env), test.setting)
+		}
+		before := s.pids()
+		for _, targets := range [][]string{{test.target}, {"restart", test.service}} {
+			if targets[0] == "" {
+				continue
+			}
+			r := s.mage(targets...)
+			if r.code == 0 || !strings.Contains(r.stderr, want) {
+				t.Errorf("%q without %s: %s", targets, want, r)
+			}
+			if after := s.pids(); fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("%q without %s: %v was running, and now %v", targets, want, before, after)
+			}
+		}
+		s.env = working
+		restore()
+	}
+	s.must("start")
 }
 
 // claims are what a token says.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,7 +80,7 @@ func TestTheLoop(t *testing.T) {
 			t.Errorf("it was process %d and is %d", running, got)
 		}
 	})
-	t.Run("what dies says so, and a mend goes on", func(t *testing.T) {
+	t.Run("what dies says so, and a fix goes on", func(t *testing.T) {
 		s := s.in(t)
 		save(`panic("it cannot start"); slog.Info("starting rekor-server"`)
 		if r := s.mage("rekorTiles:restart"); r.code == 0 || !strings.Contains(r.stderr, "panic: it cannot start") || !strings.Contains(r.stderr, s.config.Log("rekor-tiles")) {
@@ -120,7 +121,7 @@ func TestTheLoop(t *testing.T) {
 		if second := lines(2); !regexp.MustCompile(`  cmd/rekor-server/posix/app/serve.go: build \S+s, restart \S+s, demo \S+s, ✓ demo:bundle holds$`).MatchString(second) {
 			t.Error(second)
 		}
-		t.Logf("the verdict came %s after it was saved: %s", time.Since(began), out.String())
+		t.Logf("the outcome came %s after it was saved: %s", time.Since(began), out.String())
 		if !strings.Contains(log(), "starting the watched rekor-server") {
 			t.Errorf("it is not what runs: %s", log())
 		}
@@ -151,12 +152,42 @@ func TestTheLoop(t *testing.T) {
 		if got := version(); !strings.Contains(got, "under Delve") {
 			t.Error(got)
 		}
-		s.must("demo:bundle", "rekorTiles:restart")
+		// What one target asks for is not the next one's.
+		s.must("demo:bundle", "debug", "rekor-tiles", "restart", "rekor-tiles")
+		if got := version(); strings.Contains(got, "under Delve") {
+			t.Errorf("after a restart: %s", got)
+		}
 		for _, pid := range processes(t, filepath.Join(s.config.State, "checkouts", "debug")) {
 			t.Errorf("process %d is left", pid)
 		}
 		if entries, err := os.ReadDir(filepath.Join(s.home, ".config", "dlv")); err == nil {
 			t.Errorf("Delve has put %v into the user's home", entries)
+		}
+	})
+	t.Run("a restart of one builds no other, and what comes after it does", func(t *testing.T) {
+		s := s.in(t)
+		ko := filepath.Join(s.home, "ko")
+		write := func(name, content string) {
+			t.Helper()
+			for _, err := range []error{os.MkdirAll(ko, 0o700), os.WriteFile(filepath.Join(ko, name), []byte(content), 0o600)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		said := func() string { return s.run("/", filepath.Join(s.config.State, "checkouts", "ko", "ko")).stderr }
+		write("go.mod", "module github.com/google/ko\n\ngo 1.26\n")
+		write("main.go", "package main\n\nfunc main() { println(\"one\") }\n")
+		s.env = append(slices.Clone(s.env), "SIGLOCAL_SRC_KO="+ko)
+		s.must("build")
+		write("main.go", "package main\n\nfunc main() { println(\"two\") }\n")
+		s.must("rekorTiles:restart")
+		if got := said(); got != "one\n" {
+			t.Errorf("ko, which was not asked for, says %q", got)
+		}
+		s.must("rekorTiles:restart", "build")
+		if got := said(); got != "two\n" {
+			t.Errorf("ko was skipped, and says %q", got)
 		}
 	})
 	t.Run("without the variable the pinned version runs", func(t *testing.T) {

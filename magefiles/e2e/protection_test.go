@@ -20,11 +20,6 @@ import (
 func TestEveryAttackIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	tmp := filepath.Join(s.home, "t")
-	if err := os.Mkdir(tmp, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s.env = append(s.env, "TMPDIR="+tmp)
 	began := time.Now()
 	r := s.must("demo:tamper")
 	t.Logf("the attacks took %s", time.Since(began))
@@ -41,12 +36,7 @@ func TestEveryAttackIsNoticed(t *testing.T) {
 	}
 	t.Run("nothing of it is left", func(t *testing.T) {
 		s := s.in(t)
-		if left := processes(t, tmp); len(left) > 0 {
-			t.Errorf("left are processes %v", left)
-		}
-		if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
-			t.Errorf("left are %v, %v", left, err)
-		}
+		s.nothingInScratch()
 		s.only(tutorial...)
 		if watched := s.mage("rekor:monitor"); watched.code != 0 || !strings.Contains(watched.stderr, "The first look at the log") {
 			t.Errorf("the log is not as it was: %s", watched)
@@ -80,6 +70,63 @@ func TestEveryAttackIsNoticed(t *testing.T) {
 		shown := s.must("rekor:show", "0").stdout
 		if !strings.Contains(shown, s.config.Email+", as "+s.config.Issuer()+" says") || !strings.Contains(shown, "✓ the log's key has signed this root") {
 			t.Error(shown)
+		}
+	})
+}
+
+// scratch is where attackers' daemons and throwaway stacks have their folders.
+func (s *stack) scratch() string { return filepath.Join(s.config.State, "tmp") }
+
+func (s *stack) nothingInScratch() {
+	s.t.Helper()
+	if left := processes(s.t, s.scratch()); len(left) > 0 {
+		s.t.Errorf("left are processes %v", left)
+	}
+	if left, err := os.ReadDir(s.scratch()); err != nil || len(left) != 0 {
+		s.t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+func TestAnAttackStandsForItself(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	// Each needs something that others make too, when it comes first.
+	for _, name := range []string{"rewritten-entry", "dated-back", "moved-signature", "other-audience"} {
+		if r := s.must("demo:tamper", "-only="+name); !strings.Contains(r.stdout, "\n1. ") || !strings.Contains(r.stdout, "1 attacks, and each was noticed.") {
+			t.Errorf("%s: %s", name, r)
+		}
+	}
+	t.Run("attackers' daemons end with the demo even if it is killed", func(t *testing.T) {
+		for _, name := range []string{"other-ct-log", "two-histories"} {
+			s := s.in(t)
+			cmd := s.command(t.Context(), s.config.Root, s.config.Program("targets"), "demo:tamper", "-only="+name)
+			var output syncBuffer
+			cmd.Stdout, cmd.Stderr = &output, &output
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			daemons := func() int {
+				count := 0
+				for _, pid := range processes(t, s.scratch()) {
+					if program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && (strings.Contains(program, "ct_server") || strings.Contains(program, "mariadbd")) {
+						count++
+					}
+				}
+				return count
+			}
+			for end := time.Now().Add(time.Minute); daemons() == 0; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("no attacker's daemon runs: %s", &output)
+				}
+			}
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				if left, err := os.ReadDir(s.scratch()); err == nil && len(left) == 0 {
+					break
+				}
+			}
+			s.nothingInScratch()
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -108,6 +109,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		holdDefaultPorts()
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -123,6 +125,16 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}()
 	os.Exit(m.Run())
+}
+
+// holdDefaultPorts listens on every default port, as another stack does that runs on this machine: nothing of a stack that has
+// other ports may need one of them. What is taken already is held too.
+func holdDefaultPorts() {
+	for _, part := range parts {
+		for _, port := range part.Ports {
+			_, _ = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port.Default))
+		}
+	}
 }
 
 // newStack prepares a stack that ends with the test. Each of settings is NAME=value for its environment.
