@@ -1,13 +1,27 @@
 // Package diagram draws boxes and the arrows between them: as Mermaid, which lays them out itself, and as an SVG, in
-// columns from left to right.
+// columns from left to right or in rows from top to bottom.
 package diagram
 
 // Diagram is what is drawn.
 type Diagram struct {
-	Title  string
+	Title  string // empty if none is shown
 	Boxes  []Box
 	Arrows []Arrow
+	// Down has an SVG's arrows lead from top to bottom, which makes a wide diagram narrower.
+	Down bool
+	// Theme says which colours an SVG has.
+	Theme Theme
 }
+
+// Theme says which colours an SVG has.
+type Theme string
+
+// The themes.
+const (
+	Auto  Theme = "" // dark where the reader prefers that, light elsewhere
+	Light Theme = "light"
+	Dark  Theme = "dark"
+)
 
 // Box is something that arrows begin or end at.
 type Box struct {

@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// sample is a diagram of any number of boxes and arrows, some of which go in circles or from a box to the next but one.
+// sample is a diagram of any number of boxes and arrows, some of which go in cycles or from a box to the next but one.
 func sample(random *rand.Rand) Diagram {
 	text := func(words int) string { return strings.TrimSpace(strings.Repeat("some words ", words)) }
-	d := Diagram{Title: "A sample"}
+	d := Diagram{Title: "A sample", Down: random.IntN(2) == 0}
 	for i := range 1 + random.IntN(12) {
 		d.Boxes = append(d.Boxes, Box{
 			Name: fmt.Sprint("box-", i), Shape: []Shape{Rounded, Square, Cylinder}[random.IntN(3)],
@@ -35,26 +35,32 @@ func TestNothingTouchesAnything(t *testing.T) {
 	for seed := range uint64(300) {
 		d := sample(rand.New(rand.NewPCG(seed, 0)))
 		l := arrange(d)
-		right := 0.0
+		width, height, least, leastLeft := l.width, l.height, heading, 0.0
+		if d.Down {
+			width, height, least, leastLeft = height, width, leastLeft, least
+		}
+		right := leastLeft
 		placed := 0
 		for i, column := range l.columns {
 			bottom := 0.0
-			for j, it := range column {
+			for j, one := range column {
+				it := one.turned(d.Down)
 				if it.box != nil {
 					placed++
 				}
-				if top := it.y - it.height/2; j > 0 && top < bottom+min(lineGap, rowGap)-0.01 || top < heading {
+				if top := it.y - it.height/2; j > 0 && top < bottom+min(lineGap, rowGap)-0.01 || top < least {
 					t.Errorf("seed %d: column %d, row %d begins at %.0f, and the one before it ends at %.0f", seed, i, j, top, bottom)
 				}
 				bottom = it.y + it.height/2
 				if left := it.x - it.width/2; left < right {
 					t.Errorf("seed %d: column %d begins at %.0f, and the one before it ends at %.0f", seed, i, left, right)
 				}
-				if it.x+it.width/2 > l.width || bottom > l.height {
+				if it.x+it.width/2 > width || bottom > height {
 					t.Errorf("seed %d: column %d, row %d is not on the page", seed, i, j)
 				}
 			}
-			right = column[0].x + column[0].width/2
+			first := column[0].turned(d.Down)
+			right = first.x + first.width/2
 		}
 		if placed != len(d.Boxes) {
 			t.Errorf("seed %d: %d of %d boxes are placed", seed, placed, len(d.Boxes))
@@ -96,6 +102,16 @@ func TestItemsStandWhereTheyWantToOrShareWhatIsMissing(t *testing.T) {
 			if it.y != test.want[i] {
 				t.Errorf("%v: item %d is at %v, not %v", test.wanted, i, it.y, test.want[i])
 			}
+		}
+	}
+}
+
+func TestAnSVGHasTheColoursOfItsTheme(t *testing.T) {
+	const white, black, query = "fill: #ffffff", "fill: #0d1117", "@media (prefers-color-scheme: dark)"
+	for theme, want := range map[Theme][3]bool{Auto: {true, true, true}, Light: {true, false, false}, Dark: {true, true, false}} {
+		svg := SVG(Diagram{Boxes: []Box{{Name: "a", Shape: Square}}, Theme: theme})
+		if got := [3]bool{strings.Contains(svg, white), strings.Contains(svg, black), strings.Contains(svg, query)}; got != want {
+			t.Errorf("%q: white, black and a media query are in it: %v, and not %v", theme, got, want)
 		}
 	}
 }
@@ -147,7 +163,7 @@ func TestTheSVGIsXMLAndHasEveryText(t *testing.T) {
 			t.Errorf("%q is missing in %q", want, texts)
 		}
 	}
-	// The arrow back is the one that closes the circle.
+	// The arrow back is the one that closes the cycle.
 	if attributes["marker-end"] != 1 || attributes["marker-start"] != 1 {
 		t.Errorf("the attributes are %v", attributes)
 	}

@@ -21,6 +21,12 @@ const (
 
 	boxColumns   = 27 // characters in a line of a box
 	labelColumns = 22 // and of a label
+
+	// Of a diagram from top to bottom, whose labels stand beside their lines.
+	downColumnGap    = 30.0
+	downBoxColumns   = 22
+	downLabelColumns = 11
+	besideLine       = 6.0
 )
 
 // item is a box, an arrow's label, or the place where an arrow passes a column of boxes.
@@ -43,8 +49,19 @@ type way struct {
 	backward bool // the arrow's head is at the first
 }
 
+// turned is it with its coordinates exchanged, if they are to be.
+func (it *item) turned(turn bool) item {
+	other := *it
+	if turn {
+		other.x, other.y, other.width, other.height = it.y, it.x, it.height, it.width
+	}
+	return other
+}
+
 // layout has a place for everything in a diagram. Boxes stand in the columns with even numbers, labels in those between
-// them, and a line that passes a column has a row of its own there, so that no text meets another text or a line.
+// them, and a line that passes a column has a row of its own there, so that no text meets another text or a line. For a
+// diagram from top to bottom, the columns are its rows: the same is done with all coordinates exchanged, and they are
+// exchanged again at the end.
 type layout struct {
 	columns       [][]*item
 	ways          []way
@@ -53,8 +70,12 @@ type layout struct {
 
 func arrange(d Diagram) *layout {
 	l := &layout{}
+	boxColumns, labelColumns, columnGap := boxColumns, labelColumns, columnGap
+	if d.Down {
+		boxColumns, labelColumns, columnGap = downBoxColumns, downLabelColumns, downColumnGap
+	}
 	boxes := map[string]*item{}
-	forward := withoutCircles(d.Arrows)
+	forward := withoutCycles(d.Arrows)
 	ranks := rank(d.Boxes, forward)
 	for i, box := range d.Boxes {
 		it := &item{box: &d.Boxes[i], column: 2 * ranks[box.Name]}
@@ -68,6 +89,9 @@ func arrange(d Diagram) *layout {
 		from, to := boxes[arrow.From], boxes[arrow.To]
 		label := &item{lines: wrap(labelColumns, arrow.Label), column: from.column + 1}
 		label.width, label.height = charWidth*float64(longest(label.lines)), lineHeight*float64(len(label.lines))+3
+		if d.Down {
+			label.width += besideLine
+		}
 		items := []*item{from, label}
 		for column := label.column + 1; column < to.column; column++ {
 			items = append(items, &item{column: column})
@@ -83,9 +107,32 @@ func arrange(d Diagram) *layout {
 		l.ways = append(l.ways, way{items, arrow != d.Arrows[i]})
 	}
 	l.order()
-	l.setColumns()
+	l.turn(d.Down)
+	l.setColumns(columnGap)
 	l.setRows()
+	l.turn(d.Down)
+	if d.Title != "" {
+		l.height += heading
+		for _, column := range l.columns {
+			for _, it := range column {
+				it.y += heading
+			}
+		}
+	}
 	return l
+}
+
+// turn exchanges all coordinates, if they are to be.
+func (l *layout) turn(turn bool) {
+	if !turn {
+		return
+	}
+	l.width, l.height = l.height, l.width
+	for _, column := range l.columns {
+		for _, it := range column {
+			*it = it.turned(true)
+		}
+	}
 }
 
 // boxes lists the boxes, column by column.
@@ -108,8 +155,8 @@ func (l *layout) add(it *item) {
 	l.columns[it.column] = append(l.columns[it.column], it)
 }
 
-// withoutCircles turns those of arrows around that would close a circle.
-func withoutCircles(arrows []Arrow) []Arrow {
+// withoutCycles turns those of arrows around that would close a cycle.
+func withoutCycles(arrows []Arrow) []Arrow {
 	var forward []Arrow
 	var leads func(from, to string) bool
 	leads = func(from, to string) bool {
@@ -220,7 +267,7 @@ func (l *layout) crossings() int {
 }
 
 // setColumns gives each column its place from left to right, and its items the column's width.
-func (l *layout) setColumns() {
+func (l *layout) setColumns(columnGap float64) {
 	at := margin
 	for _, column := range l.columns {
 		width := 0.0
@@ -259,10 +306,10 @@ func (l *layout) setRows() {
 	}
 	for _, column := range l.columns {
 		for _, it := range column {
-			it.y += heading + margin - top
+			it.y += margin - top
 		}
 	}
-	l.height = heading + bottom - top + 2*margin
+	l.height = bottom - top + 2*margin
 }
 
 // spread moves the items of a column to where they want to be, as far as their order and sizes allow, with the least sum

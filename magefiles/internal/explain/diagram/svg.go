@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"html"
+	"math"
 	"slices"
 	"strings"
 )
 
-// style is a light page, and a dark one where that is preferred. What knows no media queries shows the light one.
-const style = `
+// light is the style of every picture; dark changes its colours.
+const light = `
 text { font: 13px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; fill: #1f2328 }
 .title { font-size: 17px; font-weight: 600 }
 .name { font-weight: 600 }
@@ -25,7 +26,9 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial,
 .dot-well { fill: #1a7f37 }
 .dot-idle { fill: #818b98 }
 .dot-ill { fill: #d1242f }
-@media (prefers-color-scheme: dark) {
+`
+
+const dark = `
 text { fill: #f0f6fc }
 .more, .label { fill: #9198a1 }
 .marked { fill: #79b8ff }
@@ -36,22 +39,40 @@ text { fill: #f0f6fc }
 .head { fill: #656c76 }
 .dot-well { fill: #3fb950 }
 .dot-ill { fill: #f85149 }
-}
 `
+
+// style is the style sheet of t. What knows no media queries shows Auto as Light.
+func (t Theme) style() string {
+	switch t {
+	case Light:
+		return light
+	case Dark:
+		return light + dark
+	default:
+		return light + "@media (prefers-color-scheme: dark) {" + dark + "}\n"
+	}
+}
+
+// lidDepth is the height of half of a cylinder's lid, in pixels.
+const lidDepth = 7.0
 
 // SVG draws d.
 func SVG(d Diagram) string {
 	l := arrange(d)
 	var out strings.Builder
 	title := html.EscapeString(d.Title)
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="img" aria-label="%s">`+"\n",
-		l.width, l.height, l.width, l.height, title)
-	fmt.Fprintf(&out, "<title>%s</title>\n<style>%s</style>\n", title, style)
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="img"`, l.width, l.height, l.width, l.height)
+	if title != "" {
+		fmt.Fprintf(&out, " aria-label=\"%s\">\n<title>%s</title", title, title)
+	}
+	fmt.Fprintf(&out, ">\n<style>%s</style>\n", d.Theme.style())
 	out.WriteString(`<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse">` +
 		`<path class="head" d="M0 0L10 5L0 10z"/></marker></defs>` + "\n" + `<rect class="page" width="100%" height="100%"/>` + "\n")
-	fmt.Fprintf(&out, `<text class="title" x="%.0f" y="%.0f">%s</text>`+"\n", margin, margin+14, title)
+	if title != "" {
+		fmt.Fprintf(&out, `<text class="title" x="%.0f" y="%.0f">%s</text>`+"\n", margin, margin+14, title)
+	}
 	for _, w := range l.ways {
-		w.draw(&out)
+		w.draw(&out, d.Down)
 	}
 	for _, column := range l.columns {
 		for _, it := range column {
@@ -64,25 +85,38 @@ func SVG(d Diagram) string {
 	return out.String()
 }
 
-// draw draws an arrow: level where it passes a column, below its label, and curved between columns.
-func (w way) draw(out *strings.Builder) {
+// draw draws an arrow: straight where it passes a column and beside its label, and curved between columns. Its points are
+// worked out as if it led from left to right; down exchanges their coordinates.
+func (w way) draw(out *strings.Builder, down bool) {
+	point := func(x, y float64) string {
+		if down {
+			x, y = y, x
+		}
+		return fmt.Sprintf("%.1f %.1f", x, y)
+	}
 	last := len(w.items) - 1
-	first, second := w.items[0], w.items[1]
-	x, y := first.x+first.width/2, end(first, first.after, second)
-	path := fmt.Sprintf("M%.1f %.1f", x, y)
-	for i, it := range w.items[1:] {
-		height := it.y
-		if it == second {
-			height = it.line()
+	first := w.items[0].turned(down)
+	x, y := first.x+first.width/2, end(first, w.items[0].after, w.items[1], down)
+	path := "M" + point(x, y)
+	for i, one := range w.items[1:] {
+		it := one.turned(down)
+		across := it.y
+		switch {
+		case i+1 == last:
+			across = end(it, one.before, w.items[i], down)
+		case i == 0 && down:
+			across = it.y - it.height/2 // on the left of the label
+		case i == 0:
+			across = it.y + it.height/2 // below the label
 		}
-		if i+1 == last {
-			height = end(it, it.before, w.items[i])
+		begin := it.x - it.width/2
+		if i+1 == last && down {
+			begin -= one.lid(across)
 		}
-		left := it.x - it.width/2
-		path += fmt.Sprintf("C%.1f %.1f %.1f %.1f %.1f %.1f", (x+left)/2, y, (x+left)/2, height, left, height)
-		x, y = it.x+it.width/2, height
+		path += "C" + point((x+begin)/2, y) + " " + point((x+begin)/2, across) + " " + point(begin, across)
+		x, y = it.x+it.width/2, across
 		if i+1 < last {
-			path += fmt.Sprintf("H%.1f", x)
+			path += "L" + point(x, y)
 		}
 	}
 	marker := "end"
@@ -90,23 +124,36 @@ func (w way) draw(out *strings.Builder) {
 		marker = "start"
 	}
 	fmt.Fprintf(out, `<path class="line" marker-%s="url(#head)" d="%s"/>`+"\n", marker, path)
-	for i, line := range second.lines {
-		fmt.Fprintf(out, `<text class="label" x="%.1f" y="%.1f">%s</text>`+"\n",
-			second.x-second.width/2, second.y-second.height/2+lineHeight*float64(i)+12, html.EscapeString(line))
+	label := w.items[1]
+	left, top := label.x-label.width/2, label.y-label.height/2
+	if down {
+		left, top = left+besideLine, label.y-lineHeight*float64(len(label.lines))/2
 	}
+	for i, line := range label.lines {
+		fmt.Fprintf(out, `<text class="label" x="%.1f" y="%.1f">%s</text>`+"\n", left, top+lineHeight*float64(i)+12, html.EscapeString(line))
+	}
+}
+
+// lid is how far the lid of a cylinder is above the top of its box at x, in pixels.
+func (it *item) lid(x float64) float64 {
+	if it.box.Shape != Cylinder {
+		return 0
+	}
+	aside := (x - it.x) / (it.width / 2)
+	return lidDepth * math.Sqrt(max(0, 1-aside*aside))
 }
 
 // end is the height at which the line to or from neighbour meets a box: in the order of the neighbours that are on the
 // same side.
-func end(it *item, side []*item, neighbour *item) float64 {
+func end(box item, side []*item, neighbour *item, down bool) float64 {
 	sorted := slices.Clone(side)
-	slices.SortStableFunc(sorted, func(a, b *item) int { return cmp.Compare(a.y, b.y) })
-	step := min(14, (it.height-padding)/float64(len(side)))
-	return it.y + step*(float64(slices.Index(sorted, neighbour))-float64(len(side)-1)/2)
+	slices.SortStableFunc(sorted, func(a, b *item) int { return cmp.Compare(a.turned(down).y, b.turned(down).y) })
+	step := min(14, (box.height-padding)/float64(len(side)))
+	if down {
+		step = min(40, (box.height-padding)/float64(len(side)))
+	}
+	return box.y + step*(float64(slices.Index(sorted, neighbour))-float64(len(side)-1)/2)
 }
-
-// line is the height of the line below a label.
-func (it *item) line() float64 { return it.y + it.height/2 }
 
 func (it *item) drawBox(out *strings.Builder) {
 	box := it.box
@@ -117,9 +164,8 @@ func (it *item) drawBox(out *strings.Builder) {
 	}
 	switch box.Shape {
 	case Cylinder:
-		const depth = 7
-		fmt.Fprintf(out, `<path class="%s" d="M%.1f %.1fa%.1f %d 0 0 1 %.1f 0v%.1fa%.1f %d 0 0 1 -%.1f 0zm0 0a%.1f %d 0 0 0 %.1f 0"/>`+"\n",
-			class, left, top, it.width/2, depth, it.width, it.height, it.width/2, depth, it.width, it.width/2, depth, it.width)
+		fmt.Fprintf(out, `<path class="%s" d="M%.1f %.1fa%.1f %.0f 0 0 1 %.1f 0v%.1fa%.1f %.0f 0 0 1 -%.1f 0zm0 0a%.1f %.0f 0 0 0 %.1f 0"/>`+"\n",
+			class, left, top, it.width/2, lidDepth, it.width, it.height, it.width/2, lidDepth, it.width, it.width/2, lidDepth, it.width)
 	default:
 		radius := map[Shape]float64{Rounded: 18, Square: 4}[box.Shape]
 		fmt.Fprintf(out, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="%.0f"/>`+"\n",
