@@ -192,36 +192,6 @@ func TestTheRunnerThatNeedsNoInstallationIsTheSame(t *testing.T) {
 	}
 }
 
-func TestTheReadmeKnowsEveryTargetVariableAndPort(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, target := range targets(t) {
-		if !regexp.MustCompile("(?m)^\\| (`[\\w:]+`, )*`" + target + "`").Match(readme) {
-			t.Errorf("no table of the README has the target %s", target)
-		}
-	}
-	for _, v := range config.Variables(described.Parts()...) {
-		if !strings.Contains(string(readme), "`"+v.Name+"`") {
-			t.Errorf("the README does not have %s", v.Name)
-		}
-	}
-}
-
-func TestTheReadmeHasNoTargetThatThereIsNot(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := targets(t)
-	for _, used := range regexp.MustCompile(`go tool mage ([a-z][\w:]*)`).FindAllStringSubmatch(string(readme), -1) {
-		if !slices.Contains(known, used[1]) {
-			t.Errorf("the README uses the target %s", used[1])
-		}
-	}
-}
-
 func TestEverySourceIsDescribedInFull(t *testing.T) {
 	known := targets(t)
 	c := testConfig(t)

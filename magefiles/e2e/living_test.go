@@ -161,7 +161,7 @@ func TestLivingWithIt(t *testing.T) {
 	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
 	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
 	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
-	t.Run("the README's commands for clients work", func(t *testing.T) { s.in(t).checkReadme() })
+	t.Run("the commands of the page on clients work", func(t *testing.T) { s.in(t).checkClientsPage("README.md") })
 	t.Run("the support archive has no secret", func(t *testing.T) { s.in(t).checkSupport() })
 	t.Run("doctor finds nothing", func(t *testing.T) {
 		if r := s.in(t).mage("doctor"); r.code != 0 || strings.Contains(r.stdout, "✗") {
@@ -360,29 +360,29 @@ func (s *stack) checkEnv() {
 	}
 }
 
-// checkReadme runs what the README says for a shell, and for clients that are built here.
-func (s *stack) checkReadme() {
+// checkClientsPage runs what a page says for a shell, and for clients that are built here.
+func (s *stack) checkClientsPage(file string) {
 	t := s.t
-	readme := s.read(filepath.Join(s.config.Root, "README.md"))
+	page := s.read(filepath.Join(s.config.Root, file))
 	inShell := func(commands string) {
 		t.Helper()
-		// The README's commands are typed in the checkout; what they leave goes into the test's folder.
+		// The page's commands are typed in the checkout; what they leave goes into the test's folder.
 		script := `go() (cd "$ROOT" && command go "$@")` + "\n" + commands
 		r := s.run(s.home, "env", "ROOT="+s.config.Root, "sh", "-ec", script)
 		if r.code != 0 {
 			t.Errorf("%s\n%s", commands, r)
 		}
 	}
-	block := regexp.MustCompile("(?s)```sh\n(eval .*?)```").FindStringSubmatch(readme)
+	block := regexp.MustCompile("(?s)```sh\n(eval .*?)```").FindStringSubmatch(page)
 	if block == nil {
-		t.Fatal("the README shows no shell")
+		t.Fatalf("%s shows no shell", file)
 	}
 	inShell(block[1])
 	const env = `eval "$(go tool mage env -token)"` + "\n"
 	code := regexp.MustCompile("`([^`]+)`")
-	rows := regexp.MustCompile(`(?m)^\| (cosign v2.*|rekor-cli) \| (.*) \| (.*) \|$`).FindAllStringSubmatch(readme, -1)
+	rows := regexp.MustCompile(`(?m)^\| (cosign v2.*|rekor-cli) \| (.*) \| (.*) \|$`).FindAllStringSubmatch(page, -1)
 	if len(rows) != 4 {
-		t.Fatalf("the README's clients are %q", rows)
+		t.Fatalf("the clients of %s are %q", file, rows)
 	}
 	command := ""
 	for _, row := range rows {
@@ -396,9 +396,9 @@ func (s *stack) checkReadme() {
 		inShell(commands + command)
 	}
 	// What kubectl would get.
-	manifest := regexp.MustCompile("(?s)```sh\n(kubectl apply .*?)```").FindStringSubmatch(readme)
+	manifest := regexp.MustCompile("(?s)```sh\n(kubectl apply .*?)```").FindStringSubmatch(page)
 	if manifest == nil {
-		t.Fatal("the README has no TrustRoot")
+		t.Fatalf("%s has no TrustRoot", file)
 	}
 	inShell(env + "kubectl() { cat > trustroot.yaml; }\n" + manifest[1])
 	var keys []string

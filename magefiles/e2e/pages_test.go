@@ -17,78 +17,140 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// block is a block of commands in the README, with what it says that they print.
+// block is a block of commands on a page, with what the page says that they print.
 type block struct {
+	page     string // such as "docs/clients.md"
 	line     int
 	commands string
-	prints   string // empty if it does not say
+	prints   string // empty if the page does not say
+	left     string // why no test runs it; empty if one does
 }
 
-// blocks are those of a text in Markdown: each `sh` block, with the `text` block that comes next.
-func blocks(t *testing.T, text string) []block {
-	t.Helper()
+// fence matches a block, with the mark on the line before it that says why no test runs it.
+var fence = regexp.MustCompile("(?ms)^(?:<!-- Not run by a test: ([^\n]+) -->\n)?```([^\n]*)\n(.*?)^```$")
+
+// blocks are those of a page in Markdown: each `sh` block, with the `text` block that comes next.
+func blocks(page, text string) ([]block, error) {
 	var all []block
-	for _, found := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatchIndex(text, -1) {
-		kind, content := text[found[2]:found[3]], text[found[4]:found[5]]
-		line := 1 + strings.Count(text[:found[0]], "\n")
+	found := fence.FindAllStringSubmatchIndex(text, -1)
+	for _, at := range found {
+		kind, content := text[at[4]:at[5]], text[at[6]:at[7]]
+		line := 1 + strings.Count(text[:at[4]], "\n")
+		marked := at[2] >= 0
 		switch kind {
 		case "sh":
-			all = append(all, block{line: line, commands: content})
+			b := block{page: page, line: line, commands: content}
+			if marked {
+				b.left = text[at[2]:at[3]]
+			}
+			all = append(all, b)
+			continue
 		case "text":
 			last := len(all) - 1
 			if last < 0 || all[last].prints != "" {
-				t.Fatalf("README.md:%d: of which commands is this the output?", line)
+				return nil, fmt.Errorf("%s:%d: of which commands is this the output?", page, line)
 			}
 			all[last].prints = content
-		case "yaml", "mermaid":
+		case "yaml", "mermaid", "cue":
 		default:
-			t.Fatalf("README.md:%d: a block of %q is none of sh, text, yaml, mermaid", line, kind)
+			return nil, fmt.Errorf("%s:%d: a block of %q is none of sh, text, yaml, mermaid, cue", page, line, kind)
+		}
+		if marked {
+			return nil, fmt.Errorf("%s:%d: no test runs a block of %q anyway", page, line, kind)
+		}
+	}
+	if fences, marks := strings.Count(text, "```"), strings.Count(text, "<!-- Not run by a test"); fences != 2*len(found) {
+		return nil, fmt.Errorf("%s: %d fences, and %d blocks that begin and end at the left margin", page, fences, len(found))
+	} else if marked := strings.Count(strings.Join(fence.FindAllString(text, -1), ""), "<!-- Not run by a test"); marks != marked {
+		return nil, fmt.Errorf("%s: %d of %d blocks that no test is to run lack the reason, or do not follow their mark at once", page, marks-marked, marks)
+	}
+	return all, nil
+}
+
+// pages are README.md and those in docs, with their blocks, in the order in which they are tried: the README's first,
+// since it begins with an empty state folder.
+func pages(t *testing.T, root string) [][]block {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all [][]block
+	for _, file := range append([]string{filepath.Join(root, "README.md")}, files...) {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := filepath.Rel(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := blocks(page, string(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) > 0 {
+			all = append(all, found)
 		}
 	}
 	return all
 }
 
-func TestTheReadmeDoesWhatItSays(t *testing.T) {
+// TestThePagesDoWhatTheySay types the commands of every page, one page after another, into one fresh checkout.
+func TestThePagesDoWhatTheySay(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	text := s.read(filepath.Join(s.config.Root, "README.md"))
+	all := pages(t, s.config.Root)
 	s.moveTo(filepath.Join(s.home, "sigstore-local"))
-	count := 0
-	for _, b := range blocks(t, text) {
-		if b.commands == "go tool mage test\n" || strings.HasPrefix(b.commands, "kubectl ") {
-			continue // that runs this; checkReadme looks at what a cluster would be given
+	count := 0 // of the blocks that are run, if no pattern of go test's leaves out some
+	for _, page := range all {
+		for _, b := range page {
+			if b.left == "" {
+				count++
+			}
 		}
-		count++
-		t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) {
-			s := s.in(t)
-			began := time.Now()
-			var said string
-			switch {
-			case strings.Contains(b.commands, "go tool mage watch"):
-				said = s.watched(b)
-			case b.commands == "go tool mage demo:login\n":
-				page := newBrowser(t)
-				l := s.login()
-				page.open(l.page)
-				page.signIn(s.config.Email, s.password())
-				l.succeeds(s.config.Email)
-				said = l.out.String()
-			default:
-				said = s.typed(b)
-			}
-			t.Logf("took %s", time.Since(began).Round(time.Second))
-			if b.prints == "" {
-				return
-			}
-			if err := s.prints(b.prints, said); err != nil {
-				t.Errorf("README.md:%d: %v. It printed:\n%s", b.line, err, said)
+		t.Run(page[0].page, func(t *testing.T) {
+			for _, b := range page {
+				t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) {
+					if b.left != "" {
+						t.Skip(b.left)
+					}
+					s.in(t).try(b)
+				})
 			}
 		})
 	}
 	if count < 8 {
-		t.Errorf("the README has only %d blocks of commands", count)
+		t.Errorf("the pages have only %d blocks of commands that are run", count)
 	}
 	s.must("stop")
+}
+
+// try does what a reader of a block does, and compares what is printed with what the page says.
+func (s *stack) try(b block) {
+	s.t.Helper()
+	began := time.Now()
+	var said string
+	switch {
+	case strings.Contains(b.commands, "go tool mage watch"):
+		said = s.watched(b)
+	case b.commands == "go tool mage demo:login\n":
+		page := newBrowser(s.t)
+		l := s.login()
+		page.open(l.page)
+		page.signIn(s.config.Email, s.password())
+		l.succeeds(s.config.Email)
+		said = l.out.String()
+	default:
+		said = s.typed(b)
+	}
+	s.t.Logf("took %s", time.Since(began).Round(100*time.Millisecond))
+	if b.prints == "" {
+		return
+	}
+	if err := s.prints(b.prints, said); err != nil {
+		s.t.Errorf("%s:%d: %v. It printed:\n%s", b.page, b.line, err, said)
+	}
 }
 
 // moveTo makes of s the stack of a fresh checkout in folder, with nothing in its state folder but the programs, which
@@ -138,7 +200,7 @@ func (s *stack) typed(b block) string {
 	s.t.Helper()
 	r := s.run(s.config.Root, "sh", "-c", "exec 2>&1\n"+s.script(b))
 	if r.code != 0 {
-		s.t.Fatalf("README.md:%d: %s", b.line, r)
+		s.t.Fatalf("%s:%d: %s", b.page, b.line, r)
 	}
 	return r.stdout
 }
@@ -192,7 +254,7 @@ var aside = []string{
 
 var anyAside = regexp.MustCompile("…|" + strings.Join(aside, "|"))
 
-// linePattern is what a line of the README stands for: itself, but for what is aside, and for what an ellipsis leaves out.
+// linePattern is what a line of a page stands for: itself, but for what is aside, and for what an ellipsis leaves out.
 func linePattern(line string) *regexp.Regexp {
 	pattern, at := "^", 0
 	for _, found := range anyAside.FindAllStringIndex(line, -1) {
@@ -229,7 +291,7 @@ func outputLines(text string) []string {
 	return lines
 }
 
-// prints says whether an output is what the README says, where a line … stands for any number of lines.
+// prints says whether an output is what a page says, where a line … stands for any number of lines.
 func (s *stack) prints(expected, said string) error {
 	said = strings.ReplaceAll(said, s.config.Root, "/home/you/sigstore-local")
 	said = regexp.MustCompile(`SIGLOCAL_PORT_OFFSET=\d+ `).ReplaceAllString(said, "")
@@ -257,7 +319,7 @@ func (s *stack) prints(expected, said string) error {
 	return nil
 }
 
-func TestWhatTheReadmeSaysIsComparedButForWhatIsAside(t *testing.T) {
+func TestWhatPagesSayIsComparedButForWhatIsAside(t *testing.T) {
 	t.Parallel()
 	var s stack
 	s.config.Root = "/checkout"
@@ -274,6 +336,30 @@ func TestWhatTheReadmeSaysIsComparedButForWhatIsAside(t *testing.T) {
 	} {
 		if err := s.prints(expected, said); (err == nil) != want {
 			t.Errorf("%q: %v", said, err)
+		}
+	}
+}
+
+func TestPagesHaveNoBlockThatNobodyTries(t *testing.T) {
+	t.Parallel()
+	const good = "Text.\n\n```sh\necho a\n```\n\n```text\na\n```\n\n<!-- Not run by a test: it is slow. -->\n```sh\nsleep 9\n```\n```yaml\na: b\n```\n"
+	all, err := blocks("a.md", good)
+	want := []block{{"a.md", 3, "echo a\n", "a\n", ""}, {"a.md", 12, "sleep 9\n", "", "it is slow."}}
+	if err != nil || !slices.Equal(all, want) {
+		t.Errorf("%v: %+v", err, all)
+	}
+	for what, text := range map[string]string{
+		"another language":          "```bash\necho a\n```\n",
+		"no language":               "```\necho a\n```\n",
+		"within a list":             "- a\n\n  ```sh\n  echo a\n  ```\n",
+		"without an end":            "```sh\necho a\n",
+		"output of nothing":         "```text\na\n```\n",
+		"left out without a reason": "<!-- Not run by a test: -->\n```sh\necho a\n```\n",
+		"a mark too far away":       "<!-- Not run by a test: it is slow. -->\n\n```sh\necho a\n```\n",
+		"a mark of what is not run": "<!-- Not run by a test: it is slow. -->\n```yaml\na: b\n```\n",
+	} {
+		if all, err := blocks("a.md", text); err == nil {
+			t.Errorf("%s: got %+v", what, all)
 		}
 	}
 }
