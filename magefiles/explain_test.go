@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +18,7 @@ import (
 	"sigstore-local/magefiles/internal/service/servicetest"
 )
 
-var update = flag.Bool("update", false, "renew what of the README is made from the descriptions")
+var update = flag.Bool("update", false, "renew the pictures and tables that are made from the descriptions")
 
 // drawn draws the stack of c.
 func drawn(c config.Config) explain.Drawing { return explain.Draw(c, described) }
@@ -113,47 +115,71 @@ func TestAPictureShowsWhatIsNotWell(t *testing.T) {
 	}
 }
 
-// What the README has between these lines is made from the descriptions.
+// What a page has between these lines is made from the descriptions.
 const (
-	readmeBegins = "<!-- Made from the descriptions of the services: go test ./magefiles -run README -update -->\n"
-	readmeEnds   = "<!-- Made until here. -->\n"
+	madeBegins = "<!-- Made from the descriptions of the services: go test ./magefiles -run Pictures -update -->\n"
+	madeEnds   = "<!-- Made until here. -->\n"
 )
 
-// readmeParts is the README's picture and its table of services: without states, and with the default addresses.
-func readmeParts(c config.Config) string {
-	return fmt.Sprintf("\n```mermaid\n%s```\n\n%s\n", diagram.Mermaid(drawn(c).Whole()), drawn(c).Table())
-}
-
-func TestThePictureInTheREADMEIsWhatTheServicesAreStartedWith(t *testing.T) {
-	c := testConfig(t)
-	content, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begins := strings.Cut(string(content), readmeBegins)
-	made, after, ends := strings.Cut(rest, readmeEnds)
-	if !begins || !ends {
-		t.Fatalf("README.md does not have the lines\n%sand\n%s", readmeBegins, readmeEnds)
-	}
-	want := readmeParts(c)
-	if *update {
-		if err := os.WriteFile("../README.md", []byte(before+readmeBegins+want+readmeEnds+after), 0o644); err != nil {
-			t.Fatal(err)
+// pictures are the files that are made from the descriptions, by their paths: what each is to be, given what it is.
+func pictures(c config.Config) map[string]func(was string) (string, error) {
+	svg := func(theme diagram.Theme) func(string) (string, error) {
+		return func(string) (string, error) {
+			overview := drawn(c).Overview()
+			overview.Theme = theme
+			return diagram.SVG(overview), nil
 		}
-		return
 	}
-	if made != want {
-		t.Errorf("the picture or the table of services in README.md is out of date; this renews them:\n\n\tgo test ./magefiles -run README -update\n\n%s", want)
+	return map[string]func(string) (string, error){
+		"../docs/stack.svg":      svg(diagram.Light),
+		"../docs/stack-dark.svg": svg(diagram.Dark),
+		"../docs/what-runs.md": func(was string) (string, error) {
+			before, rest, begins := strings.Cut(was, madeBegins)
+			_, after, ends := strings.Cut(rest, madeEnds)
+			if !begins || !ends {
+				return "", fmt.Errorf("it does not have the lines\n%sand\n%s", madeBegins, madeEnds)
+			}
+			made := fmt.Sprintf("\n```mermaid\n%s```\n\n%s\n", diagram.Mermaid(drawn(c).Whole()), drawn(c).Table())
+			return before + madeBegins + made + madeEnds + after, nil
+		},
 	}
 }
 
-func TestThePictureInTheREADMEIsTheSameEverywhere(t *testing.T) {
+func TestThePicturesAreWhatTheServicesAreStartedWith(t *testing.T) {
+	c := testConfig(t)
+	for file, picture := range pictures(c) {
+		was, err := os.ReadFile(file)
+		if err != nil && !(*update && errors.Is(err, fs.ErrNotExist)) {
+			t.Error(err)
+			continue
+		}
+		want, err := picture(string(was))
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", file, err)
+		case string(was) == want:
+		case *update:
+			if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%s is out of date; this renews it:\n\n\tgo test ./magefiles -run Pictures -update\n\n%s", file, want)
+		}
+	}
+}
+
+func TestThePicturesAreTheSameEverywhere(t *testing.T) {
 	c := testConfig(t)
 	other, err := config.Load("/elsewhere", []string{"SIGLOCAL_STATE=/x", "SIGLOCAL_PORT_OFFSET=700", "SIGLOCAL_TUNING=upstream", "SIGLOCAL_EMAIL=a@example.org"}, described.Parts()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if here, there := diagram.Mermaid(drawn(c).Whole()), diagram.Mermaid(drawn(other).Whole()); here != there {
-		t.Errorf("here it is\n%s\nand there\n%s", here, there)
+	for _, form := range []func(config.Config) string{
+		func(c config.Config) string { return diagram.Mermaid(drawn(c).Whole()) },
+		func(c config.Config) string { return diagram.SVG(drawn(c).Overview()) },
+	} {
+		if here, there := form(c), form(other); here != there {
+			t.Errorf("here it is\n%s\nand there\n%s", here, there)
+		}
 	}
 }

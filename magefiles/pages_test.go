@@ -33,8 +33,27 @@ func pages(t *testing.T) map[string]string {
 	return texts
 }
 
+// readmeLines is how long the README may be: it is where a reader comes in, and the rest is on the pages that it links to.
+const readmeLines = 160
+
+func TestTheReadmeIsShortAndLeadsToEveryPage(t *testing.T) {
+	texts := pages(t)
+	readme := texts["README.md"]
+	if lines := strings.Count(readme, "\n"); lines > readmeLines {
+		t.Errorf("README.md has %d lines, and may have %d: move what not every reader needs to a page in docs", lines, readmeLines)
+	}
+	if len(texts) < 2 {
+		t.Fatal("there are no pages in docs")
+	}
+	for page := range texts {
+		if page != "README.md" && !regexp.MustCompile(`\]\(`+regexp.QuoteMeta(page)+`[#)]`).MatchString(readme) {
+			t.Errorf("README.md has no link to %s", page)
+		}
+	}
+}
+
 // settingsPage has the tables of all targets and variables.
-const settingsPage = "README.md"
+const settingsPage = "docs/settings.md"
 
 func TestThePageOnSettingsHasEveryTargetVariableAndPort(t *testing.T) {
 	page := pages(t)[settingsPage]

@@ -161,7 +161,7 @@ func TestLivingWithIt(t *testing.T) {
 	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
 	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
 	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
-	t.Run("the commands of the page on clients work", func(t *testing.T) { s.in(t).checkClientsPage("README.md") })
+	t.Run("the commands of the page on clients work", func(t *testing.T) { s.in(t).checkClientsPage("docs/clients.md") })
 	t.Run("the support archive has no secret", func(t *testing.T) { s.in(t).checkSupport() })
 	t.Run("doctor finds nothing", func(t *testing.T) {
 		if r := s.in(t).mage("doctor"); r.code != 0 || strings.Contains(r.stdout, "✗") {

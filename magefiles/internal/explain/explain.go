@@ -221,6 +221,33 @@ func (d Drawing) Whole() diagram.Diagram {
 	return whole
 }
 
+// storage are the services that only keep what others make.
+var storage = []string{"log-server", "log-signer", "mariadb"}
+
+// Overview is what a keyless signature of cosign's passes, without what only stores it.
+func (d Drawing) Overview() diagram.Diagram {
+	overview := d.Whole()
+	reached := map[string]bool{"cosign": true}
+	for before := 0; before != len(reached); {
+		before = len(reached)
+		for _, arrow := range overview.Arrows {
+			if reached[arrow.From] && !slices.Contains(storage, arrow.To) {
+				reached[arrow.To] = true
+			}
+		}
+	}
+	overview.Title, overview.Down = "", true
+	overview.Boxes = slices.DeleteFunc(overview.Boxes, func(box diagram.Box) bool { return !reached[box.Name] })
+	overview.Arrows = slices.DeleteFunc(overview.Arrows, func(arrow diagram.Arrow) bool { return !reached[arrow.From] || !reached[arrow.To] })
+	for i := range overview.Boxes {
+		overview.Boxes[i].Marked = slices.DeleteFunc(overview.Boxes[i].Marked, func(line string) bool { return !strings.HasPrefix(line, "signs ") })
+		if overview.Boxes[i].Name == "cosign" {
+			overview.Boxes[i].Marked = nil // it signs with the keys of the other levels
+		}
+	}
+	return overview
+}
+
 // Table is a table of the services in Markdown.
 func (d Drawing) Table() string {
 	var out strings.Builder
