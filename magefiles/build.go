@@ -22,7 +22,7 @@ func Build(ctx context.Context) error {
 // Test prepares what the tests need and runs them all, those of the real stack included.
 func Test(
 	ctx context.Context,
-	faults *bool, // repeat each fault as often as the documented figures say, which takes about 20 minutes more
+	faults *bool, // repeat each fault as often as docs/numbers.md says, which takes about 20 minutes more
 ) error {
 	if err := needs(ctx, requireAll, Build); err != nil {
 		return err

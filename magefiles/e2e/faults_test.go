@@ -21,7 +21,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// rounds is how often a fault is repeated: as often as the README's figures say with FAULT_ROUNDS=full, which
+// rounds is how often a fault is repeated: as often as docs/numbers.md says with FAULT_ROUNDS=full, which
 // `go tool mage test -faults` sets, and a tenth of that otherwise.
 func rounds(full int) int {
 	if os.Getenv("FAULT_ROUNDS") == "full" {

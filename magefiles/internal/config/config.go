@@ -177,7 +177,7 @@ func sourcesOf(parts []Part) []Source {
 	return sources
 }
 
-// Variables lists every variable that Load knows for a stack of parts, in the order of the documentation.
+// Variables lists every variable that Load knows for a stack of parts, in the order of docs/settings.md.
 func Variables(parts ...Part) []Variable {
 	ports := portsOf(parts)
 	maxOffset := 65535 - slices.MaxFunc(ports, func(a, b Port) int { return a.Default - b.Default }).Default
