@@ -47,7 +47,7 @@ func (f figures) String() string {
 // crashed asks the compiled targets for the services that status says have crashed.
 func (s *stack) crashed() []string {
 	s.t.Helper()
-	r := s.run(s.config.Root, s.config.Program("mage"), "status", "-o=json")
+	r := s.run(s.config.Root, s.config.Program("targets"), "status", "-o=json")
 	var rows []struct{ Service, State string }
 	if err := json.Unmarshal([]byte(r.stdout), &rows); err != nil {
 		s.t.Fatalf("%v: %s", err, r)

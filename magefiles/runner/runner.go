@@ -1,6 +1,9 @@
-// Package runner runs this project's magefiles from any folder below the project's. It imports little, since each call of
-// `go tool` reads all that its tool imports: mage itself is left to the program magefile, which it calls only if mage has
-// anything to do.
+// Package runner runs this project's targets from any folder below the project's.
+//
+// `go tool mage` is two programs, since each call of `go tool` reads all packages that its tool imports, which takes longer
+// the more there are. The small one, magefiles/cmd/mage, is this package and little else: it runs the compiled targets,
+// state/bin/targets. The other one, magefiles/cmd/magefile, holds mage itself; the small one calls it only when something
+// must be compiled or mage's own flags are used.
 package runner
 
 import (
@@ -46,12 +49,12 @@ func run(args []string) (int, error) {
 	}
 	list := len(args) == 1 && args[0] == "-l"
 	if list || !strings.HasPrefix(args[0], "-") {
-		magefiles, err := Find(root)
+		compiled, err := Find(root)
 		if err != nil {
 			return 1, err
 		}
-		if magefiles.Fresh() {
-			cmd := exec.Command(magefiles.Program, args...)
+		if compiled.Fresh() {
+			cmd := exec.Command(compiled.Program, args...)
 			if list {
 				cmd.Args, cmd.Env = cmd.Args[:1], append(os.Environ(), "MAGEFILE_LIST=1")
 			}
@@ -61,28 +64,33 @@ func run(args []string) (int, error) {
 	return Execute(exec.Command("go", append([]string{"tool", project.Module + "/magefiles/cmd/magefile"}, args...)...), root, wd, false)
 }
 
-// Magefiles is the program that mage makes of a project's magefiles.
-type Magefiles struct {
+// Compiled is the program that mage makes of a project's magefiles, which runs its targets.
+type Compiled struct {
 	Program string // its path
-	Stamp   string // what it would be compiled from now
+	Stamp   string // identifies what it would be compiled from now
 }
 
 // Find is the program of the project in the folder root, which need not be there.
-func Find(root string) (Magefiles, error) {
+func Find(root string) (Compiled, error) {
 	stamp, err := sources(root)
-	return Magefiles{filepath.Join(root, "state", "bin", "mage"), stamp}, err
+	return Compiled{filepath.Join(root, "state", "bin", "targets"), stamp}, err
 }
 
-// StampFile holds what the program was compiled from.
-func (m Magefiles) StampFile() string { return filepath.Join(filepath.Dir(m.Program), ".mage-from") }
+// StampFile holds the Stamp of what the program was compiled from.
+func (c Compiled) StampFile() string { return c.beside(".targets-from") }
+
+// LockFile is locked while the program is compiled.
+func (c Compiled) LockFile() string { return c.beside(".targets.lock") }
+
+func (c Compiled) beside(name string) string { return filepath.Join(filepath.Dir(c.Program), name) }
 
 // Fresh says whether the program is there and is what would be compiled now.
-func (m Magefiles) Fresh() bool {
-	content, err := os.ReadFile(m.StampFile())
-	if err != nil || string(content) != m.Stamp {
+func (c Compiled) Fresh() bool {
+	content, err := os.ReadFile(c.StampFile())
+	if err != nil || string(content) != c.Stamp {
 		return false
 	}
-	_, err = os.Stat(m.Program)
+	_, err = os.Stat(c.Program)
 	return err == nil
 }
 
@@ -116,7 +124,7 @@ func sources(root string) (string, error) {
 	return fmt.Sprintf("%x", hash.Sum(nil)), nil
 }
 
-// Execute runs cmd, which is the compiled magefiles or calls them, in the folder root for a user who is in wd, and returns
+// Execute runs cmd, which is the compiled targets or calls them, in the folder root for a user who is in wd, and returns
 // its exit code. On a terminal, Ctrl-C reaches them directly; elsewhere they, as the last of those that call each other, get
 // a process group of their own and one signal for however many arrive here at once: `go tool` passes on what its whole
 // group gets too, and mage takes a second signal for the wish to end without cleaning up.

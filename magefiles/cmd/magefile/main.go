@@ -1,5 +1,7 @@
-// Magefile is mage, for this project: it compiles the magefiles if they are not up to date, and runs them. `go tool mage`
-// leaves to it what it cannot do at once by itself, flags above all.
+// Magefile is mage, for this project: it compiles the targets into state/bin/targets if that is not up to date, and runs
+// them. It is the larger of the two programs that `go tool mage` is: each call of `go tool` reads all packages that its tool
+// imports, of which mage's are many. So the smaller one, magefiles/cmd/mage, runs the compiled targets by itself, and calls
+// this one only when something must be compiled or mage's own flags are used.
 package main
 
 import (
@@ -70,7 +72,7 @@ func run(args []string) (int, error) {
 	return runner.Execute(command(program, inv), root, wd, true)
 }
 
-// command calls the compiled magefiles as inv says.
+// command calls the compiled targets as inv says.
 func command(program string, inv mage.Invocation) *exec.Cmd {
 	cmd := exec.Command(program, inv.Args...)
 	cmd.Env = append(os.Environ(), "MAGEFILE_GOCMD="+inv.GoCmd)
@@ -89,35 +91,39 @@ func command(program string, inv mage.Invocation) *exec.Cmd {
 	return cmd
 }
 
-// compile brings the compiled magefiles up to date. Mage would ask `go build` at each call, which takes half a second to
+// compile brings the compiled targets up to date. Mage would ask `go build` at each call, which takes half a second to
 // find that nothing has changed. It writes its main function into the magefiles' folder while it compiles, so only one
 // process may do so at a time.
 func compile(root string, inv mage.Invocation) (program string, code int, err error) {
-	magefiles, err := runner.Find(root)
+	compiled, err := runner.Find(root)
 	if err != nil {
 		return "", 1, err
 	}
-	program, bin := magefiles.Program, filepath.Dir(magefiles.Program)
-	if !inv.Force && magefiles.Fresh() {
+	program, bin := compiled.Program, filepath.Dir(compiled.Program)
+	if !inv.Force && compiled.Fresh() {
 		return program, 0, nil
 	}
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", 1, err
 	}
-	held, err := waitFor(filepath.Join(bin, ".mage.lock"))
+	held, err := waitFor(compiled.LockFile())
 	if err != nil {
 		return "", 1, err
 	}
 	defer held.Close()
 	// Another process may have compiled while this one waited, or somebody changed the sources.
-	if magefiles, err = runner.Find(root); err != nil {
+	if compiled, err = runner.Find(root); err != nil {
 		return "", 1, err
 	}
-	if !inv.Force && magefiles.Fresh() {
+	if !inv.Force && compiled.Fresh() {
 		return program, 0, nil
 	}
-	if err := os.Remove(magefiles.StampFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", 1, err
+	// Until everything is written, what is there counts for nothing. A checkout may also hold the program, its stamp and its
+	// lock under the names that they once had.
+	for _, file := range []string{compiled.StampFile(), filepath.Join(bin, "mage"), filepath.Join(bin, ".mage-from"), filepath.Join(bin, ".mage.lock")} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", 1, err
+		}
 	}
 	compile := inv
 	compile.Dir, compile.WorkDir, compile.CompileOut, compile.List, compile.Help = root, root, program, false, false
@@ -125,7 +131,7 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 	if code := mage.Invoke(compile); code != 0 {
 		return "", code, nil
 	}
-	return program, 0, renameio.WriteFile(magefiles.StampFile(), []byte(magefiles.Stamp), 0o644)
+	return program, 0, renameio.WriteFile(compiled.StampFile(), []byte(compiled.Stamp), 0o644)
 }
 
 func waitFor(path string) (*os.File, error) {

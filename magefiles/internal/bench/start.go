@@ -66,7 +66,7 @@ func (b *benchmark) start(ctx context.Context) error {
 			return err
 		}
 		began := time.Now()
-		if _, err := command.Combined(ctx, command.New(ctx, r.Config.Root, r.Environ, r.Config.Program("mage"), "start")); err != nil {
+		if _, err := command.Combined(ctx, command.New(ctx, r.Config.Root, r.Environ, r.Config.Program("targets"), "start")); err != nil {
 			return err
 		}
 		direct.Add(time.Since(began).Seconds())
