@@ -125,7 +125,7 @@ func sources(root string) (string, error) {
 }
 
 // Execute runs cmd, which is the compiled targets or calls them, in the folder root for a user who is in wd, and returns
-// its exit code. On a terminal, Ctrl-C reaches them directly; elsewhere they, as the last of those that call each other, get
+// its exit code; that is 141, silently, if nobody reads its output any longer. On a terminal, Ctrl-C reaches them directly; elsewhere they, as the last of those that call each other, get
 // a process group of their own and one signal for however many arrive here at once: `go tool` passes on what its whole
 // group gets too, and mage takes a second signal for the wish to end without cleaning up.
 func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
@@ -163,7 +163,11 @@ func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 			if code := cmd.ProcessState.ExitCode(); code >= 0 {
 				return code, nil
 			}
-			return 1, fmt.Errorf("the magefiles ended: %s", cmd.ProcessState)
+			// Whoever reads the output may stop before its end, as head does; that is no mistake of anybody's.
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGPIPE {
+				return 128 + int(syscall.SIGPIPE), nil // as a shell has it
+			}
+			return 1, fmt.Errorf("the targets ended: %s", cmd.ProcessState)
 		}
 	}
 }

@@ -20,6 +20,28 @@ func TestTheRunnerImportsLittle(t *testing.T) {
 	}
 }
 
+// As in `go tool mage status | true`. The first is run by the small program, the second by the one that holds mage.
+func TestABrokenPipeIsSilent(t *testing.T) {
+	for _, args := range [][]string{{"-l"}, {"-t=1m", "status"}} {
+		cmd := exec.Command("go", append([]string{"tool", "mage"}, args...)...)
+		if err := exec.Command("go", "tool", "mage", "-l").Run(); err != nil {
+			t.Fatal(err) // compiles, of which the output is another matter
+		}
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.Close()
+		var said strings.Builder
+		cmd.Stdout, cmd.Stderr = write, &said
+		_ = cmd.Run()
+		write.Close()
+		if code := cmd.ProcessState.ExitCode(); code != 141 || said.Len() > 0 {
+			t.Errorf("%q: exit code %d, and on standard error %q", args, code, said.String())
+		}
+	}
+}
+
 // What the targets are compiled from must be noticed when it changes, or a contributor's change would not be run; and
 // nothing else, or each call would compile.
 func TestSourcesAreWhatTheTargetsAreCompiledFrom(t *testing.T) {
