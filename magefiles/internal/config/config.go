@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sigstore-local/magefiles/internal/nearest"
 )
 
 // Valid says whether text can be a secret: 4 to 64 characters that are plain in a DSN, a shell-like flag file, JSON, YAML
@@ -330,7 +332,12 @@ func Load(root string, environ []string, parts ...Part) (Config, error) {
 		if !strings.HasPrefix(name, prefix) {
 			continue
 		}
-		return Config{}, fmt.Errorf("%s is not a variable of this project; the nearest is %s", name, nearest(name, Variables(parts...)))
+		var known []string
+		for _, v := range Variables(parts...) {
+			known = append(known, v.Name)
+		}
+		near, _ := nearest.To(name, known)
+		return Config{}, fmt.Errorf("%s is not a variable of this project; the nearest is %s", name, near[0])
 	}
 	if (c.GitHub.ClientID == "") != (c.GitHub.ClientSecret == "") {
 		return Config{}, errors.New("only one of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET is set; accepted are both or neither")
@@ -474,38 +481,6 @@ func (c Config) checkState() error {
 		}
 	}
 	return nil
-}
-
-// nearest is the one of variables with the least edit distance to name.
-func nearest(name string, variables []Variable) string {
-	best, bestDistance := "", int(^uint(0)>>1)
-	for _, v := range variables {
-		if d := distance(name, v.Name); d < bestDistance {
-			best, bestDistance = v.Name, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substituted := diagonal
-			if a[i] != b[j] {
-				substituted++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substituted, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // Ports lists every port that is known, by name.
