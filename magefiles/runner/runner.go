@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/targets"
 )
 
 // Main does what mage.Main does, for the project that holds the working directory, and returns the exit code.
@@ -47,21 +48,53 @@ func run(args []string) (int, error) {
 		// Mage's own way, a variable Default, does not compile for a target that takes flags.
 		args = []string{"status"}
 	}
-	list := len(args) == 1 && args[0] == "-l"
-	if list || !strings.HasPrefix(args[0], "-") {
+	list, help := len(args) == 1 && args[0] == "-l", len(args) == 2 && args[0] == "-h"
+	if list || help || !strings.HasPrefix(args[0], "-") {
 		compiled, err := Find(root)
 		if err != nil {
 			return 1, err
 		}
-		if compiled.Fresh() {
-			cmd := exec.Command(compiled.Program, args...)
-			if list {
-				cmd.Args, cmd.Env = cmd.Args[:1], append(os.Environ(), "MAGEFILE_LIST=1")
-			}
+		known, fresh := compiled.Fresh()
+		switch {
+		case !fresh:
+		case list:
+			cmd := exec.Command(compiled.Program)
+			cmd.Env = append(os.Environ(), "MAGEFILE_LIST=1")
 			return Execute(cmd, root, wd, true)
+		case help:
+			return Help(known, args[1]), nil
+		default:
+			if code := Check(known, args); code != 0 {
+				return code, nil
+			}
+			return Execute(exec.Command(compiled.Program, args...), root, wd, true)
 		}
 	}
 	return Execute(exec.Command("go", append([]string{"tool", project.Module + "/magefiles/cmd/magefile"}, args...)...), root, wd, false)
+}
+
+// wrongWords is the exit code for a command line that cannot be run; it is mage's too.
+const wrongWords = 2
+
+// Check says on standard error what is wrong with the words that name targets and their arguments, and returns the exit
+// code for that; 0 if nothing is.
+func Check(known targets.List, words []string) int {
+	if err := known.Check(words); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return wrongWords
+	}
+	return 0
+}
+
+// Help prints what a target does and how it is called, and returns the exit code.
+func Help(known targets.List, target string) int {
+	text, err := known.Help(target)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return wrongWords
+	}
+	fmt.Println(text)
+	return 0
 }
 
 // Compiled is the program that mage makes of a project's magefiles, which runs its targets.
@@ -79,19 +112,25 @@ func Find(root string) (Compiled, error) {
 // StampFile holds the Stamp of what the program was compiled from.
 func (c Compiled) StampFile() string { return c.beside(".targets-from") }
 
+// ListFile holds the list of the program's targets.
+func (c Compiled) ListFile() string { return c.beside(".targets-list") }
+
 // LockFile is locked while the program is compiled.
 func (c Compiled) LockFile() string { return c.beside(".targets.lock") }
 
 func (c Compiled) beside(name string) string { return filepath.Join(filepath.Dir(c.Program), name) }
 
-// Fresh says whether the program is there and is what would be compiled now.
-func (c Compiled) Fresh() bool {
+// Fresh says whether the program and the list of its targets are there and are what would be made now, and returns the list.
+func (c Compiled) Fresh() (known targets.List, fresh bool) {
 	content, err := os.ReadFile(c.StampFile())
 	if err != nil || string(content) != c.Stamp {
-		return false
+		return nil, false
 	}
-	_, err = os.Stat(c.Program)
-	return err == nil
+	if _, err := os.Stat(c.Program); err != nil {
+		return nil, false
+	}
+	known, err = targets.Read(c.ListFile())
+	return known, err == nil
 }
 
 // sources identifies what the magefiles are compiled from: this project's own code and templates, the pinned modules, Go.

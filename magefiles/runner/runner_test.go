@@ -20,13 +20,37 @@ func TestTheRunnerImportsLittle(t *testing.T) {
 	}
 }
 
+// compile has what comes next run by the small program alone, unless mage's own flags are used.
+func compile(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("go", "tool", "mage", "-l").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+func TestAWrongWordIsFoundBeforeAnyTargetRuns(t *testing.T) {
+	compile(t)
+	for _, args := range [][]string{{"explain", "demo:keyles"}, {"-t=1m", "explain", "demo:keyles"}, {"-h", "demo:keyles"}} {
+		var out, said strings.Builder
+		cmd := exec.Command("go", append([]string{"tool", "mage"}, args...)...)
+		cmd.Stdout, cmd.Stderr = &out, &said
+		_ = cmd.Run()
+		const want = "\"demo:keyles\" is not a target; the nearest is demo:keyless, and `go tool mage -l` lists them all\n"
+		if code := cmd.ProcessState.ExitCode(); code != 2 || out.Len() > 0 || said.String() != want {
+			t.Errorf("%q: exit code %d, %q, and on standard error %q", args, code, out.String(), said.String())
+		}
+	}
+	out, err := exec.Command("go", "tool", "mage", "-h", "logs").Output()
+	if want := "go tool mage logs SERVICE [-f] [-n=N]\n"; err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("the help of logs is %q, %v", out, err)
+	}
+}
+
 // As in `go tool mage status | true`. The first is run by the small program, the second by the one that holds mage.
 func TestABrokenPipeIsSilent(t *testing.T) {
+	compile(t)
 	for _, args := range [][]string{{"-l"}, {"-t=1m", "status"}} {
 		cmd := exec.Command("go", append([]string{"tool", "mage"}, args...)...)
-		if err := exec.Command("go", "tool", "mage", "-l").Run(); err != nil {
-			t.Fatal(err) // compiles, of which the output is another matter
-		}
 		read, write, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

@@ -43,8 +43,8 @@ func run(args []string) (int, error) {
 	}
 	wd := cmp.Or(os.Getenv(project.CalledFrom), dir)
 	inv, cmd, err := mage.Parse(io.Discard, io.Discard, args)
-	about := inv.List || inv.Help && len(inv.Args) > 0
-	if err != nil || cmd != mage.None || inv.Help && !about || inv.Autocomplete || inv.Dir != "" {
+	help := inv.Help && len(inv.Args) > 0
+	if err != nil || cmd != mage.None || inv.Help && !help || inv.Autocomplete || inv.Dir != "" {
 		// Mage answers by itself, from the project's folder unless another was asked for.
 		if inv.Dir == "" {
 			args = append([]string{"-d", root, "-w", root}, args...)
@@ -54,13 +54,27 @@ func run(args []string) (int, error) {
 		}
 		return mage.ParseAndRun(os.Stdout, os.Stderr, os.Stdin, args), nil
 	}
-	if len(inv.Args) == 0 && !about {
+	if len(inv.Args) == 0 && !inv.List {
 		// Mage's own way, a variable Default, does not compile for a target that takes flags.
 		inv.Args = []string{"status"}
 	}
 	// Whoever is ended by a signal is taken for one that did well, by the go(1) that calls it.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	// A wrong word is found before anything is compiled, which takes long the first time.
+	known, err := list(root, inv.GoCmd)
+	if err != nil {
+		return 1, err
+	}
+	if help {
+		return runner.Help(known, inv.Args[0]), nil
+	}
+	if !inv.List {
+		if code := runner.Check(known, inv.Args); code != 0 {
+			return code, nil
+		}
+	}
 	program, code, err := compile(root, inv)
 	signal.Stop(signals)
 	if code != 0 || err != nil {
@@ -82,9 +96,6 @@ func command(program string, inv mage.Invocation) *exec.Cmd {
 	if inv.List {
 		cmd.Env = append(cmd.Env, "MAGEFILE_LIST=1")
 	}
-	if inv.Help {
-		cmd.Env = append(cmd.Env, "MAGEFILE_HELP=1")
-	}
 	if inv.Timeout > 0 {
 		cmd.Env = append(cmd.Env, "MAGEFILE_TIMEOUT="+inv.Timeout.String())
 	}
@@ -100,7 +111,7 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 		return "", 1, err
 	}
 	program, bin := compiled.Program, filepath.Dir(compiled.Program)
-	if !inv.Force && compiled.Fresh() {
+	if _, fresh := compiled.Fresh(); fresh && !inv.Force {
 		return program, 0, nil
 	}
 	if err := os.MkdirAll(bin, 0o755); err != nil {
@@ -115,7 +126,7 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 	if compiled, err = runner.Find(root); err != nil {
 		return "", 1, err
 	}
-	if !inv.Force && compiled.Fresh() {
+	if _, fresh := compiled.Fresh(); fresh && !inv.Force {
 		return program, 0, nil
 	}
 	// Until everything is written, what is there counts for nothing. A checkout may also hold the program, its stamp and its
@@ -125,11 +136,18 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 			return "", 1, err
 		}
 	}
+	known, err := list(root, inv.GoCmd)
+	if err != nil {
+		return "", 1, err
+	}
 	compile := inv
-	compile.Dir, compile.WorkDir, compile.CompileOut, compile.List, compile.Help = root, root, program, false, false
+	compile.Dir, compile.WorkDir, compile.CompileOut, compile.List = root, root, program, false
 	compile.Stdout, compile.Stderr, compile.Stdin = os.Stdout, os.Stderr, os.Stdin
 	if code := mage.Invoke(compile); code != 0 {
 		return "", code, nil
+	}
+	if err := renameio.WriteFile(compiled.ListFile(), known.Encode(), 0o644); err != nil {
+		return "", 1, err
 	}
 	return program, 0, renameio.WriteFile(compiled.StampFile(), []byte(compiled.Stamp), 0o644)
 }

@@ -2,7 +2,10 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 
 	"sigstore-local/magefiles/internal/project"
@@ -55,13 +58,99 @@ func TestTheCompiledTargetsReplaceThoseWithTheirOldName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !compiled.Fresh() {
-		t.Error("what was just compiled is not up to date")
+	for name, spoil := range map[string]func() error{
+		"without the program":       func() error { return os.Remove(compiled.Program) },
+		"with no targets in a list": func() error { return os.Truncate(compiled.ListFile(), 0) },
+	} {
+		if _, fresh := compiled.Fresh(); !fresh {
+			t.Fatal("what was just compiled is not up to date")
+		}
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if _, fresh := compiled.Fresh(); fresh {
+			t.Errorf("%s it is up to date", name)
+		}
+		if code, err := run([]string{"hello"}); code != 0 || err != nil {
+			t.Fatal(code, err)
+		}
 	}
-	if err := os.Remove(compiled.Program); err != nil {
+}
+
+// silently calls f with nobody to read what it prints, and returns what it wrote to standard error.
+func silently(t *testing.T, f func()) string {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if compiled.Fresh() {
-		t.Error("a program that is not there is up to date")
+	defer file.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	defer func(out, err *os.File) { os.Stdout, os.Stderr = out, err }(os.Stdout, os.Stderr)
+	os.Stdout, os.Stderr = null, file
+	f()
+	said, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(said)
+}
+
+// The first time, compiling takes minutes.
+func TestAWrongWordIsFoundBeforeAnythingIsCompiled(t *testing.T) {
+	root := newProject(t, "package main\n\n// Hello greets.\nfunc Hello(\n\tname string, // whom\n\tn *int, // how often\n) {}\n")
+	const usage = "go tool mage hello NAME [-n=N]\n\n  NAME  whom\n  -n=N  how often\n"
+	for _, test := range []struct {
+		args []string
+		code int
+		said string
+	}{
+		{[]string{"helo"}, 2, "\"helo\" is not a target; the nearest is hello, and `go tool mage -l` lists them all\n"},
+		{[]string{"-v", "hello"}, 2, "hello wants a name: " + usage},
+		{[]string{"-t=5m", "hello", "you", "-n=x"}, 2, "hello was given -n=x; accepted is a whole number: " + usage},
+		{[]string{"-h", "helo"}, 2, "\"helo\" is not a target; the nearest is hello, and `go tool mage -l` lists them all\n"},
+		{[]string{"-h", "hello"}, 0, ""},
+	} {
+		said := silently(t, func() {
+			if code, err := run(test.args); code != test.code || err != nil {
+				t.Errorf("%q: exit code %d, %v", test.args, code, err)
+			}
+		})
+		if said != test.said {
+			t.Errorf("%q: it says\n%s\nand not\n%s", test.args, said, test.said)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "state")); err == nil {
+		t.Error("something was compiled")
+	}
+}
+
+func TestNamesAreThoseThatMageLists(t *testing.T) {
+	out, err := exec.Command("go", "tool", "mage", "-l").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := list("../../..", "go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, line := range regexp.MustCompile(`(?m)^  (\S+) +(\S.*)$`).FindAllStringSubmatch(string(out), -1) {
+		want = append(want, line[1]+" "+line[2])
+	}
+	for _, target := range known {
+		got = append(got, target.Name+" "+target.Synopsis)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the targets are\n%q\nand not\n%q", got, want)
+	}
+	for name, want := range map[string]string{"RekorTiles:Start": "rekorTiles:start", "CT:Keys": "ct:keys", "CAKey": "caKey", "Ko2x": "ko2x"} {
+		if got := listed(name); got != want {
+			t.Errorf("%s is listed as %s and not as %s", name, got, want)
+		}
 	}
 }
