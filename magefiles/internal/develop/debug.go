@@ -21,7 +21,7 @@ const Delve = "github.com/go-delve/delve/cmd/dlv"
 
 // Debuggable is the service that a name means, if it can be debugged: its own, or that of its source if it is the only one.
 func Debuggable(s *stack.Stack, name string) (service.Service, error) {
-	all := slices.DeleteFunc(s.All(), func(one service.Service) bool { return len(one.Packages) == 0 })
+	all := AllDebuggable(s)
 	found, err := s.Named(name)
 	if err == nil && len(found) == 1 && len(found[0].Packages) > 0 {
 		return found[0], nil
@@ -30,6 +30,11 @@ func Debuggable(s *stack.Stack, name string) (service.Service, error) {
 		all = found
 	}
 	return service.Service{}, fmt.Errorf("%q cannot be debugged; accepted are %s", name, strings.Join(stack.Names(all), ", "))
+}
+
+// AllDebuggable are the services that are built here.
+func AllDebuggable(s *stack.Stack) []service.Service {
+	return slices.DeleteFunc(s.All(), func(one service.Service) bool { return len(one.Packages) == 0 })
 }
 
 // Build builds the program of a service so that it can be debugged, and the debugger.

@@ -108,6 +108,25 @@ func listed(mod *modfile.File) []Pin {
 	return pins
 }
 
+// Names are the shortest names by which Find knows the modules that List lists. Nobody is asked for what is newest.
+func (p Pins) Names() ([]string, error) {
+	mod, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, pin := range listed(mod) {
+		name := pin.Module
+		if short, _, ok := module.SplitPathVersion(pin.Module); ok {
+			if _, err := p.Find(path.Base(short)); err == nil {
+				name = path.Base(short)
+			}
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
 // Find is the module that name means: its path, or the last part of it that is not a major version.
 func (p Pins) Find(name string) (string, error) {
 	mod, err := p.read()

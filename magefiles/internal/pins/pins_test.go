@@ -100,6 +100,23 @@ func TestAModuleIsFoundByTheEndOfItsPath(t *testing.T) {
 	}
 }
 
+func TestNamesAreTheShortestThatAreFound(t *testing.T) {
+	p := newPins(t)
+	// Two modules end alike, so neither is known by its end.
+	if _, err := p.run(t.Context(), "mod", "edit", "-require=example.com/x/v2@v2.0.0", "-require=example.net/x@v1.0.0", "-require=example.net/y/v3@v3.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	names, err := p.Names()
+	if want := []string{"example.com/x/v2", "example.net/x", "y", "other", "tool"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("got %q, %v", names, err)
+	}
+	for _, name := range names {
+		if _, err := p.Find(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAPinIsMovedOrNothingIs(t *testing.T) {
 	const moved = "example.org/tool: v1.1.0, which was v1.0.0"
 	for _, test := range []struct {

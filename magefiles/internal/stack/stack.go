@@ -93,13 +93,13 @@ func (s *Stack) Named(name string) ([]service.Service, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%q is not a service; accepted are all, %s", name, strings.Join(s.names(), ", "))
+		return nil, fmt.Errorf("%q is not a service; accepted are all, %s", name, strings.Join(s.ServiceNames(), ", "))
 	}
 	return found, nil
 }
 
-// names are those that Named takes beside "all".
-func (s *Stack) names() []string {
+// ServiceNames are those that Named takes beside "all".
+func (s *Stack) ServiceNames() []string {
 	names := Names(s.All())
 	for _, one := range s.All() {
 		if one.Source != nil && !slices.Contains(names, one.Source.Name) {
@@ -111,19 +111,28 @@ func (s *Stack) names() []string {
 
 // Source is the source that a name means: its own, or that of a service or client that is built from it.
 func (s *Stack) Source(name string) (config.Source, error) {
+	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
+		if one.Source != nil && (one.Name == name || one.Source.Name == name) {
+			return *one.Source, nil
+		}
+	}
+	return config.Source{}, fmt.Errorf("%q is not built from a source that a checkout can replace; accepted are %s", name, strings.Join(s.SourceNames(), ", "))
+}
+
+// SourceNames are those that Source takes.
+func (s *Stack) SourceNames() []string {
 	var names []string
 	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
 		if one.Source == nil {
 			continue
 		}
-		if one.Name == name || one.Source.Name == name {
-			return *one.Source, nil
-		}
-		if !slices.Contains(names, one.Source.Name) {
-			names = append(names, one.Source.Name)
+		for _, name := range []string{one.Source.Name, one.Name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
-	return config.Source{}, fmt.Errorf("%q is not built from a source that a checkout can replace; accepted are %s", name, strings.Join(names, ", "))
+	return names
 }
 
 // One describes the service of a name, which there has to be.
