@@ -15,6 +15,7 @@ tool (
 	github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix
 	github.com/sigstore/rekor/cmd/rekor-cli
 	github.com/sigstore/rekor/cmd/rekor-server
+	honnef.co/go/tools/cmd/staticcheck
 	sigstore-local/magefiles/cmd/mage
 	sigstore-local/magefiles/cmd/magefile
 )
@@ -42,6 +43,11 @@ require (
 	golang.org/x/sys v0.47.0
 	golang.org/x/term v0.45.0
 	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	golang.org/x/exp/typeparams v0.0.0-20260209203927-2842357ff358 // indirect
+	honnef.co/go/tools v0.7.0 // indirect
 )
 
 require (

@@ -66,8 +66,15 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 	}
 	pinned := strings.Fields(string(block[1]))
 	programs := (&stack.Stack{Descriptions: described}).Programs()
+	// What no service or client of the stack is, but who works on it uses.
+	developers := []string{develop.Delve, "honnef.co/go/tools/cmd/staticcheck"}
+	for _, tool := range developers {
+		if !slices.Contains(pinned, tool) || slices.Contains(programs, tool) {
+			t.Errorf("%s is a developer's tool, which is pinned and not built", tool)
+		}
+	}
 	for _, tool := range pinned {
-		if !strings.HasPrefix(tool, project.Module+"/") && tool != develop.Delve && !slices.Contains(programs, tool) {
+		if !strings.HasPrefix(tool, project.Module+"/") && !slices.Contains(developers, tool) && !slices.Contains(programs, tool) {
 			t.Errorf("%s is pinned and not built", tool)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"net/http"
@@ -18,8 +19,9 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tuf"
-	older "github.com/sigstore/sigstore/pkg/tuf"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"sigstore-local/magefiles/internal/keys"
 )
@@ -303,24 +305,48 @@ func TestOlderClientsFindTheSingleFilesByTheirUsage(t *testing.T) {
 	}
 	server := httptest.NewServer(http.FileServer(http.Dir(d.Repository)))
 	defer server.Close()
-	// What cosign v2 does, which takes the trusted root from the repository if there is one.
-	t.Setenv("TUF_ROOT", t.TempDir())
-	if err := older.Initialize(t.Context(), server.URL, first); err != nil {
-		t.Fatal(err)
-	}
-	client, err := older.NewFromEnv(t.Context())
+	// What cosign v2 does with a repository without a trusted root. Sigstore's own client for that is deprecated.
+	settings, err := config.New(server.URL, first)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for usage, want := range map[older.UsageKind]string{older.Fulcio: d.Fulcio.File, older.CTFE: d.CTLog.File, older.Rekor: d.Rekor.File} {
-		content, err := os.ReadFile(want)
+	settings.DisableLocalCache = true
+	client, err := updater.New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for name, file := range client.GetTopLevelTargets() {
+		if file.Custom == nil {
+			continue
+		}
+		var custom struct {
+			Sigstore struct{ Usage, Status string }
+		}
+		if err := json.Unmarshal(*file.Custom, &custom); err != nil || custom.Sigstore.Status != "Active" {
+			t.Errorf("%s is described as %s: %v", name, *file.Custom, err)
+		}
+		_, content, err := client.DownloadTarget(file, filepath.Join(t.TempDir(), name), "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := client.GetTargetsByMeta(usage, nil)
-		if err != nil || len(found) != 1 || string(found[0].Target) != string(content) || found[0].Status != older.Active {
-			t.Errorf("for %s there are %+v: %v", usage, found, err)
+		found[custom.Sigstore.Usage] += string(content)
+	}
+	for usage, file := range map[string]string{"Fulcio": d.Fulcio.File, "CTFE": d.CTLog.File, "Rekor": d.Rekor.File} {
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if found[usage] != string(want) {
+			t.Errorf("for %s there is %q, not %s", usage, found[usage], file)
+		}
+		delete(found, usage)
+	}
+	if len(found) != 0 {
+		t.Errorf("there are files of other usages: %v", found)
 	}
 }
 

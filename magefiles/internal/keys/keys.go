@@ -88,7 +88,7 @@ func generate(kind Kind, password string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Deprecated, since it does not authenticate; it is the one form that ct_server's keyspb.PEMKeyFile takes.
+	//lint:ignore SA1019 does not authenticate, but is the one form of an encrypted key that ct_server's keyspb.PEMKeyFile takes
 	block, err := x509.EncryptPEMBlock(rand.Reader, "EC PRIVATE KEY", der, []byte(password), x509.PEMCipherAES256)
 	if err != nil {
 		return nil, err
@@ -108,6 +108,7 @@ func parse(content []byte, password string) (crypto.Signer, error) {
 		return nil, errors.New("the file does not hold a private key in PEM")
 	}
 	if password != "" {
+		//lint:ignore SA1019 reads what EncryptPEMBlock has written for ct_server
 		der, err := x509.DecryptPEMBlock(block, []byte(password))
 		if err != nil {
 			return nil, fmt.Errorf("the file's private key cannot be decrypted with the stack's password: %w", err)

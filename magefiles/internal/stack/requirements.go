@@ -36,7 +36,7 @@ func (s *Stack) Require(ctx context.Context, needs ...platform.Need) error {
 		return fmt.Errorf("%s: %w: install that, or name it with SIGLOCAL_MARIADBD and SIGLOCAL_PKCS11_MODULE", lacks, err)
 	}
 	root := os.Geteuid() == 0
-	paste := fmt.Errorf("%s. On %s this installs it:\n\n    %s\n", lacks, system.Name, system.Paste(missing, root))
+	paste := fmt.Errorf("%s. On %s this installs it:\n\n    %s", lacks, system.Name, system.Paste(missing, root))
 	if s.Config.Install == config.InstallNever || !system.MayInstall(ctx, missing, root) {
 		return paste
 	}
