@@ -43,7 +43,7 @@ func main() {
 }
 
 func serve(ctx context.Context, address, dir string) error {
-	handler, err := newHandler(dir)
+	handler, err := newHandler(dir, fsync)
 	if err != nil {
 		return err
 	}
@@ -69,23 +69,17 @@ func serve(ctx context.Context, address, dir string) error {
 	return server.Close()
 }
 
-// newHandler serves what dir holds and keeps there what is pushed.
-func newHandler(dir string) (http.Handler, error) {
-	blobs := filepath.Join(dir, "blobs")
-	if err := os.MkdirAll(blobs, 0o700); err != nil {
+// newHandler serves what the folder dir holds and keeps there what is pushed, on the disk by flush when it is acknowledged.
+func newHandler(dir string, flush func(path string) error) (http.Handler, error) {
+	d := disk{dir: filepath.Clean(dir), flush: flush}
+	if err := d.prepare(); err != nil {
 		return nil, err
 	}
-	// What an upload left that did not end; see the disk handler of pkg/registry.
-	unfinished, err := filepath.Glob(filepath.Join(blobs, "upload-*"))
+	blobs, err := newBlobStore(d)
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range unfinished {
-		if err := os.Remove(file); err != nil {
-			return nil, err
-		}
-	}
-	handler, err := keepManifests(registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs))), filepath.Join(dir, "manifests"))
+	handler, err := keepManifests(registry.New(registry.WithBlobHandler(blobs)), d)
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-
-	"github.com/google/renameio/v2"
 )
 
 // manifestStore passes requests on to a registry and keeps on disk each manifest that it accepts:
@@ -29,6 +27,7 @@ import (
 type manifestStore struct {
 	registry http.Handler
 	dir      string
+	disk     disk
 	// mu lets one change at a time through, so that the disk sees changes in the order in which the registry does.
 	mu sync.Mutex
 }
@@ -37,10 +36,10 @@ type manifestStore struct {
 // specification 1.1, "Endpoints").
 var manifestPath = regexp.MustCompile(`^/v2/([a-z0-9]+(?:[._/-]+[a-z0-9]+)*)/manifests/(sha256:[0-9a-f]{64}|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
 
-// keepManifests wraps registry with a store at dir and gives it back what the store holds.
-func keepManifests(registry http.Handler, dir string) (http.Handler, error) {
-	s := &manifestStore{registry: registry, dir: dir}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// keepManifests wraps registry with a store on d and gives it back what the store holds.
+func keepManifests(registry http.Handler, d disk) (http.Handler, error) {
+	s := &manifestStore{registry: registry, dir: filepath.Join(d.dir, "manifests"), disk: d}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
 	return s, s.restore()
@@ -95,19 +94,19 @@ func isDigest(reference string) bool { return strings.Contains(reference, ":") }
 func (s *manifestStore) put(repository, reference, mediaType string, manifest []byte) error {
 	sum := sha256.Sum256(manifest)
 	digest := "sha256:" + hex.EncodeToString(sum[:])
-	for _, kind := range []string{"digests", "tags"} {
-		if err := os.MkdirAll(s.path(repository, kind, ""), 0o700); err != nil {
-			return err
-		}
+	// A manifest vouches for its blobs, of which some may have been pushed by another client, which still waits for its answer,
+	// or to a registry that was killed before it gave one.
+	if err := s.disk.settle(s.disk.blobs("sha256")); err != nil {
+		return err
 	}
-	content := append([]byte(mediaType+"\n"), manifest...)
-	if err := renameio.WriteFile(s.path(repository, "digests", digest), content, 0o600); err != nil {
+	content := io.MultiReader(strings.NewReader(mediaType+"\n"), bytes.NewReader(manifest))
+	if err := s.disk.keep(s.path(repository, "digests", digest), content); err != nil {
 		return err
 	}
 	if isDigest(reference) {
 		return nil
 	}
-	return renameio.WriteFile(s.path(repository, "tags", reference), []byte(digest), 0o600)
+	return s.disk.keep(s.path(repository, "tags", reference), strings.NewReader(digest))
 }
 
 func (s *manifestStore) delete(repository, reference string) error {
@@ -119,7 +118,10 @@ func (s *manifestStore) delete(repository, reference string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.disk.settle(s.path(repository, kind, ""))
 }
 
 // restore pushes what the disk holds to the registry.
@@ -199,7 +201,8 @@ func (s *manifestStore) push(repository, digest, reference string) (status int, 
 	return call(s.registry, http.MethodPut, "/v2/"+repository+"/manifests/"+reference, string(mediaType), manifest), nil
 }
 
-// names lists a folder's files, without those that a write left that did not end; none if there is no folder.
+// names lists a folder's files, without those that a write of an earlier version of this program left that did not end; none if
+// there is no folder.
 func names(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -210,7 +213,7 @@ func names(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		// renameio's temporary files begin with a dot, which neither a tag nor a digest does.
+		// They begin with a dot, which neither a tag nor a digest does.
 		if !strings.HasPrefix(entry.Name(), ".") {
 			names = append(names, entry.Name())
 		}

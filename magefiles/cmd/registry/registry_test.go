@@ -1,12 +1,17 @@
 package main
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -21,7 +26,7 @@ import (
 func serveDir(t *testing.T, dir string) string {
 	t.Helper()
 	log.SetOutput(io.Discard)
-	handler, err := newHandler(dir)
+	handler, err := newHandler(dir, fsync)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +174,7 @@ func TestAGarbledManifestIsNamed(t *testing.T) {
 		if err := os.WriteFile(file, garbled, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newHandler(dir); err == nil || !strings.Contains(err.Error(), file) {
+		if _, err := newHandler(dir, fsync); err == nil || !strings.Contains(err.Error(), file) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -180,7 +185,7 @@ func TestUnfinishedUploadsAndWritesAreNotServed(t *testing.T) {
 	host := serveDir(t, dir)
 	one := image(t)
 	push(t, host+"/app:latest", one)
-	upload := filepath.Join(dir, "blobs", "upload-123")
+	upload := filepath.Join(dir, "unfinished", "123")
 	write := filepath.Join(dir, "manifests", "app", "digests", ".sha256:abc123")
 	for _, file := range []string{upload, write} {
 		if err := os.WriteFile(file, []byte("half"), 0o600); err != nil {
@@ -190,6 +195,121 @@ func TestUnfinishedUploadsAndWritesAreNotServed(t *testing.T) {
 	pulls(t, serveDir(t, dir)+"/app:latest", digest(t, one))
 	if _, err := os.Stat(upload); !os.IsNotExist(err) {
 		t.Errorf("the unfinished upload is still there: %v", err)
+	}
+}
+
+// observed is a registry of which a test sees what it has flushed when it begins to answer.
+type observed struct {
+	http.Handler
+	dir     string
+	flushed []string // the folders' paths below dir, and the contents of the files
+}
+
+func observe(t *testing.T, dir string) *observed {
+	t.Helper()
+	o := &observed{dir: dir}
+	handler, err := newHandler(dir, func(path string) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			relative, err := filepath.Rel(dir, path)
+			o.flushed = append(o.flushed, relative)
+			return err
+		}
+		if !strings.HasPrefix(path, filepath.Join(dir, "unfinished")+"/") {
+			t.Errorf("%s got its name before it was flushed", path)
+		}
+		content, err := os.ReadFile(path)
+		o.flushed = append(o.flushed, string(content))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Handler = handler
+	return o
+}
+
+// answer is an answer that notes how much was flushed when its status was written.
+type answer struct {
+	*httptest.ResponseRecorder
+	of     *observed
+	before []string
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.before = slices.Clone(a.of.flushed)
+	a.ResponseRecorder.WriteHeader(status)
+}
+
+// request makes a request and returns its answer, which must be of that status and come after all of want was flushed, in that
+// order.
+func (o *observed) request(t *testing.T, method, target, body string, status int, want ...string) *answer {
+	t.Helper()
+	o.flushed = nil
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	got := &answer{ResponseRecorder: httptest.NewRecorder(), of: o}
+	o.ServeHTTP(got, r)
+	if got.Code != status || !slices.Equal(got.before, want) {
+		t.Errorf("%s %s: status %d after %q was flushed; want %d after %q", method, target, got.Code, got.before, status, want)
+	}
+	return got
+}
+
+func TestWhatIsAcknowledgedIsOnTheDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "registry")
+	o := observe(t, dir)
+	if !slices.Contains(o.flushed, "..") {
+		t.Errorf("the folder of the registry is new and was not flushed where it is entered: %q", o.flushed)
+	}
+	sum := func(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }
+	blobs := []string{"blobs/sha256", "blobs", "."}
+	flushed := func(content string, folders ...string) []string { return append([]string{content}, folders...) }
+
+	o.request(t, "POST", "/v2/app/blobs/uploads/?digest="+sum("at once"), "at once", 201, flushed("at once", blobs...)...)
+	location := o.request(t, "POST", "/v2/app/blobs/uploads/", "", 202).Header().Get("Location")
+	o.request(t, "PATCH", location, "in chunks", 202)
+	o.request(t, "PUT", location+"?digest="+sum("in chunks"), "", 201, flushed("in chunks", blobs...)...)
+	o.request(t, "POST", "/v2/app/blobs/uploads/?digest="+sum("another"), "garbled", 400)
+
+	const manifest = `{"schemaVersion":2}`
+	entry := func(kind string) []string {
+		return []string{"manifests/team%2Fapp/" + kind, "manifests/team%2Fapp", "manifests", "."}
+	}
+	byDigest := append(slices.Clone(blobs), flushed("\n"+manifest, entry("digests")...)...)
+	o.request(t, "PUT", "/v2/team/app/manifests/"+sum(manifest), manifest, 201, byDigest...)
+	o.request(t, "PUT", "/v2/team/app/manifests/latest", manifest, 201, append(byDigest, flushed(sum(manifest), entry("tags")...)...)...)
+
+	o.request(t, "DELETE", "/v2/team/app/manifests/latest", "", 202, entry("tags")...)
+	o.request(t, "DELETE", "/v2/team/app/manifests/"+sum(manifest), "", 202, entry("digests")...)
+	o.request(t, "DELETE", "/v2/app/blobs/"+sum("at once"), "", 202, blobs...)
+
+	if left, err := os.ReadDir(filepath.Join(dir, "unfinished")); err != nil || len(left) > 0 {
+		t.Errorf("left unfinished: %v, %v", left, err)
+	}
+}
+
+func TestWhatIsNotOnTheDiskIsNotAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	full := false
+	handler, err := newHandler(dir, func(path string) error {
+		if full {
+			return syscall.ENOSPC
+		}
+		return fsync(path)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full = true
+	blob := []byte("blob")
+	if status := call(handler, "POST", fmt.Sprintf("/v2/app/blobs/uploads/?digest=sha256:%x", sha256.Sum256(blob)), "", blob); status != 500 {
+		t.Errorf("a blob: status %d", status)
+	}
+	if status := call(handler, "PUT", "/v2/app/manifests/latest", "", []byte(`{"schemaVersion":2}`)); status != 500 {
+		t.Errorf("a manifest: status %d", status)
 	}
 }
 
@@ -207,7 +327,7 @@ func TestTheBaseImageIsThere(t *testing.T) {
 
 func TestARepositorysNameCannotLeaveTheFolder(t *testing.T) {
 	dir := t.TempDir()
-	handler, err := newHandler(dir)
+	handler, err := newHandler(dir, fsync)
 	if err != nil {
 		t.Fatal(err)
 	}
