@@ -152,7 +152,7 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 	return program, 0, renameio.WriteFile(compiled.StampFile(), []byte(compiled.Stamp), 0o644)
 }
 
-func waitFor(path string) (*os.File, error) {
+func waitFor(path string) (*lock.File, error) {
 	for {
 		held, err := lock.Acquire(path)
 		if other := (*lock.HeldError)(nil); !errors.As(err, &other) {

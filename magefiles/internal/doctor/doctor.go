@@ -231,7 +231,7 @@ func (d examiner) examineLeftovers() Finding {
 		return Finding{"leftovers", false, "died and were not started again: " + strings.Join(crashed, ", "), "go tool mage start"}
 	case err != nil:
 		return Finding{"leftovers", false, err.Error(), "go tool mage reset"}
-	case pid != 0:
+	case pid != 0 && pid != os.Getpid():
 		return Finding{Check: "leftovers", OK: true, Found: fmt.Sprintf("process %d is at work on the stack", pid)}
 	}
 	return Finding{Check: "leftovers", OK: true, Found: "none"}

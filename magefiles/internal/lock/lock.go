@@ -1,6 +1,9 @@
 // Package lock tells who holds a file by a POSIX record lock (fcntl(2), F_SETLK and F_GETLK). Such a lock belongs to a
 // process, lasts over execve(2), ends with the process however it ends, and names its holder: so a daemon's lock on
 // its PID file says whether it lives and under which PID, whatever stands in the file.
+//
+// The system drops a process's lock as soon as the process closes any descriptor of the file, and does not tell a process of
+// its own locks. This package knows them instead, and opens no file that this process has locked.
 package lock
 
 import (
@@ -8,10 +11,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 )
 
-// HeldError says that another process holds the lock.
+// HeldError says that a process holds the lock, which may be this one.
 type HeldError struct {
 	Path string
 	PID  int
@@ -19,33 +23,95 @@ type HeldError struct {
 
 func (e *HeldError) Error() string { return fmt.Sprintf("%s is locked by process %d", e.Path, e.PID) }
 
-// Acquire locks the file at path, which it makes if need be, for this process. Closing the file, or any other
-// descriptor of it, gives the lock up; so does execve(2), unless close-on-exec is cleared first. The error is a
-// *HeldError if another process holds the lock.
-func Acquire(path string) (*os.File, error) {
+// File is an open file that this process has locked, until it is closed or the process ends.
+type File struct{ *file }
+
+// file has another name than os.File so that what is embedded is not exported: it is to be closed by File alone.
+type file = os.File
+
+// own are the files that this process has locked. They are of the whole process because the locks are. Files are told apart
+// by device and inode, so that it does not matter by which path one is named; that of an open file is not given to another.
+var own struct {
+	sync.Mutex
+	files map[*File]os.FileInfo
+}
+
+// holds says whether this process holds the file at path. The caller holds own's mutex, for as long as it has that file open.
+func holds(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false // whoever opens it sees why
+	}
+	for _, held := range own.files {
+		if os.SameFile(held, info) {
+			return true
+		}
+	}
+	return false
+}
+
+// Acquire locks the file at path, which it makes if need be, for this process. The lock is given up by File.Close, and by
+// execve(2), unless close-on-exec is cleared first. The error is a *HeldError if another process holds the lock, or this one
+// does already.
+func Acquire(path string) (*File, error) {
+	own.Lock()
+	defer own.Unlock()
+	if holds(path) {
+		return nil, &HeldError{Path: path, PID: os.Getpid()}
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	request := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart}
-	err = syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &request)
-	if err == nil {
-		return f, nil
+	if err := acquire(f); err != nil {
+		_ = f.Close()
+		return nil, err
 	}
-	held, holderErr := holder(f)
-	_ = f.Close()
-	switch {
-	case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EACCES):
-		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
-	case holderErr != nil:
-		return nil, holderErr
-	default:
-		return nil, &HeldError{Path: path, PID: held}
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
 	}
+	locked := &File{f}
+	if own.files == nil {
+		own.files = map[*File]os.FileInfo{}
+	}
+	own.files[locked] = info
+	return locked, nil
 }
 
-// Holder is the PID of the process that holds the file at path, or 0 if none does or there is no such file.
+func acquire(f *os.File) error {
+	request := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart}
+	err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &request)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EACCES) {
+		return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	held, err := holder(f)
+	if err != nil {
+		return err
+	}
+	return &HeldError{Path: f.Name(), PID: held}
+}
+
+// Close gives the lock up.
+func (f *File) Close() error {
+	own.Lock()
+	defer own.Unlock()
+	delete(own.files, f)
+	return f.file.Close()
+}
+
+// Holder is the PID of the process that holds the file at path, which may be this one, or 0 if none does or there is no such
+// file.
 func Holder(path string) (int, error) {
+	own.Lock()
+	defer own.Unlock()
+	if holds(path) {
+		return os.Getpid(), nil
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -57,6 +123,7 @@ func Holder(path string) (int, error) {
 	return holder(f)
 }
 
+// holder is the PID of the other process that holds f, or 0.
 func holder(f *os.File) (int, error) {
 	// A shared lock is what a file that is open for reading may ask about; the holders' locks are exclusive.
 	request := syscall.Flock_t{Type: syscall.F_RDLCK, Whence: io.SeekStart}

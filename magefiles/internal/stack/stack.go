@@ -14,6 +14,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -46,7 +47,7 @@ type Stack struct {
 	installing sync.Mutex // package managers run one at a time
 
 	holding sync.Mutex
-	held    *os.File // the lock of the state folder
+	held    *lock.File // of the state folder
 }
 
 // StartTimeout is how long one service may take to be ready. A database that has to recover from a crash is the slowest.

@@ -13,7 +13,7 @@ import (
 
 // Hold makes the folders of the stack of c, waits until no other process changes it, and keeps them from it until the
 // file is closed. It calls waiting with the PID of the process that it waits for.
-func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*os.File, error) {
+func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*lock.File, error) {
 	told := 0
 	file := c.Run("stack.lock")
 	if err := MakeFolders(c); err != nil {
@@ -52,7 +52,7 @@ func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*os.File
 }
 
 // there says whether path is the open file f.
-func there(f *os.File, path string) bool {
+func there(f *lock.File, path string) bool {
 	open, err := f.Stat()
 	if err != nil {
 		return false
