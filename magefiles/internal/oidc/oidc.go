@@ -3,13 +3,11 @@ package oidc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"strings"
+
+	"golang.org/x/oauth2"
 )
 
 // ClientID is the public client that Fulcio expects as the audience, and cosign's default.
@@ -23,35 +21,20 @@ func Token(ctx context.Context, issuer, email, password string) (string, error) 
 
 // TokenFor is Token for another client than Sigstore's.
 func TokenFor(ctx context.Context, clientID, issuer, email, password string) (string, error) {
-	form := url.Values{"grant_type": {"password"}, "scope": {"openid email"}, "username": {email}, "password": {password}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, issuer+"/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		return "", err
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	// A public client has no secret.
-	request.SetBasicAuth(clientID, "")
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
+	client := oauth2.Config{
+		ClientID: clientID, Scopes: []string{"openid", "email"},
+		Endpoint: oauth2.Endpoint{TokenURL: issuer + "/token", AuthStyle: oauth2.AuthStyleInHeader},
+	}
+	// The issuer is on loopback, which is not asked for by a proxy, and a connection is of no more use once it has answered.
+	direct := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	token, err := client.PasswordCredentialsToken(context.WithValue(ctx, oauth2.HTTPClient, direct), email, password)
 	if err != nil {
 		return "", fmt.Errorf("sign in as %s: %w", email, err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return "", fmt.Errorf("sign in as %s: %w", email, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("sign in as %s: %s: %s", email, response.Status, body)
-	}
-	var answer struct {
-		IDToken string `json:"id_token"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return "", fmt.Errorf("sign in as %s: %w", email, err)
-	}
-	if answer.IDToken == "" {
+	id, ok := token.Extra("id_token").(string)
+	if !ok || id == "" {
 		return "", errors.New("sign in as " + email + ": the answer holds no ID token")
 	}
-	return answer.IDToken, nil
+	return id, nil
 }
