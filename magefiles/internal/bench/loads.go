@@ -358,13 +358,13 @@ func (b *benchmark) growth(ctx context.Context) error {
 	return nil
 }
 
-// memory is the resident memory of all services in MB; 0 where the system does not tell.
+// memory is the resident memory of all services in MB (10^6 bytes); 0 where the system does not tell.
 func (r *rig) memory(ctx context.Context) float64 {
 	sum := int64(0)
 	for _, one := range r.All() {
 		sum += r.Engine.Status(ctx, one).Memory
 	}
-	return float64(sum) / (1 << 20)
+	return float64(sum) / 1e6
 }
 
 // processors is the processor time that each service has taken, by its name. Where the system does not tell there is none.

@@ -208,3 +208,13 @@ func Duration(d time.Duration) string {
 		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
 	}
 }
+
+// Size writes a number of bytes as a person would: 365 MB, 1.4 GB. A MB is 10^6 bytes, a GB 10^9. It is rounded down, so that
+// what is less than a round limit reads as less.
+func Size(bytes int64) string {
+	const mega, giga = 1_000_000, 1_000_000_000
+	if bytes < giga {
+		return fmt.Sprintf("%d MB", bytes/mega)
+	}
+	return fmt.Sprintf("%d.%d GB", bytes/giga, bytes%giga/(giga/10))
+}

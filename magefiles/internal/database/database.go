@@ -41,7 +41,7 @@ func RootArgs() []string {
 }
 
 // newData is what a new data folder takes, its redo log of 96 MiB above all, with room for the first entries, in bytes.
-const newData = 256 << 20
+const newData = 256_000_000
 
 // Install makes MariaDB's data folder, unless it is there, with the program mariadb-install-db of the server.
 func Install(ctx context.Context, c config.Config, server, installer string) error {

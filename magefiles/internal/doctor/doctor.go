@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/exitcode"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/platform"
@@ -132,8 +133,8 @@ func (d examiner) examineMariaDB() string {
 
 // What building and running need beside Go's own caches, in bytes.
 const (
-	diskToBuild = 6 << 30
-	diskToRun   = 1 << 30
+	diskToBuild = 6_500_000_000
+	diskToRun   = 1_000_000_000
 )
 
 func (d examiner) examineDisk() Finding {
@@ -146,9 +147,9 @@ func (d examiner) examineDisk() Finding {
 	if err != nil {
 		return Finding{"disk", false, fmt.Sprintf("%s: %v", folder, err), "set SIGLOCAL_STATE to another folder"}
 	}
-	found := fmt.Sprintf("%.1f GB free at %s", float64(free)/1e9, folder)
+	found := fmt.Sprintf("%s free at %s", console.Size(free), folder)
 	if free < needed {
-		return Finding{"disk", false, fmt.Sprintf("%s, %.1f GB needed", found, float64(needed)/1e9),
+		return Finding{"disk", false, fmt.Sprintf("%s, %s needed", found, console.Size(needed)),
 			"make room, with `go clean -testcache -fuzzcache` for one, or set SIGLOCAL_STATE to a folder on another disk"}
 	}
 	return Finding{Check: "disk", OK: true, Found: found}

@@ -108,7 +108,7 @@ func PortFree(c config.Config, port config.Port) error {
 }
 
 // spare is the room on the disk without which no service is started: for its log, its configuration, a little data.
-const spare = 16 << 20
+const spare = 16_000_000 // bytes
 
 // Check finds out, of a service that runs or not, what would keep it from being started: its program, its ports, and what its
 // configuration is made of.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/exitcode"
 	"sigstore-local/magefiles/internal/service"
 )
@@ -150,7 +151,7 @@ func writeStatus(w io.Writer, form string, rows []Row) error {
 			since = row.Since.Format(time.DateTime)
 		}
 		if row.Memory != 0 {
-			memory = fmt.Sprintf("%d MB", row.Memory/1_000_000)
+			memory = console.Size(row.Memory)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Service, row.State, pid, since, memory, row.Version, row.Address)
 	}

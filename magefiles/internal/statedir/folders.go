@@ -12,6 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/platform"
 )
 
@@ -110,8 +111,8 @@ func RoomFor(c config.Config, bytes int64) error {
 		return err
 	}
 	if free < bytes {
-		return fmt.Errorf("no space left on device: the disk of %s has %d MB free, and at least %d are needed: make room, or set SIGLOCAL_STATE to a folder on another disk",
-			c.State, free>>20, bytes>>20)
+		return fmt.Errorf("no space left on device: the disk of %s has %s free, and at least %s are needed: make room, or set SIGLOCAL_STATE to a folder on another disk",
+			c.State, console.Size(free), console.Size(bytes))
 	}
 	return nil
 }

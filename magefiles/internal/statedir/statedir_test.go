@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -247,5 +248,16 @@ func TestWhoeverWaitsForAResetGetsTheStackAfterIt(t *testing.T) {
 	}
 	if !there(held, c.Run("stack.lock")) {
 		t.Error("the lock is that of a file that was wiped")
+	}
+}
+
+func TestADiskWithTooLittleRoomIsRefused(t *testing.T) {
+	c := folders(t)
+	if err := RoomFor(c, 1); err != nil {
+		t.Error(err)
+	}
+	err := RoomFor(c, 3_900_000_000_000_000)
+	if err == nil || !regexp.MustCompile(`no space left on device: .* has [0-9.]+ [MG]B free, and at least 3900000\.0 GB are needed`).MatchString(err.Error()) {
+		t.Errorf("got %v", err)
 	}
 }
