@@ -175,7 +175,7 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	one := describe(s.Config)
 	one.From = build.From(s.Config, one.Program)
 	if one.Name == c.debug {
-		one = develop.UnderDelve(s.Config, one)
+		one = develop.UnderDelve(s.Stack, one)
 	}
 	started, err := s.Engine.Start(ctx, one, values)
 	c.starts.mu.Lock()

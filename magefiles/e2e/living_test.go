@@ -24,6 +24,20 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
+// dexRelease is the release of Dex that go.mod names beside its commit.
+func (s *stack) dexRelease() string {
+	s.t.Helper()
+	mod, err := os.ReadFile(filepath.Join(s.config.Root, "go.mod"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^\tgithub.com/dexidp/dex .*release (v\S+)$`).FindSubmatch(mod)
+	if found == nil {
+		s.t.Fatal("go.mod names no release of Dex")
+	}
+	return string(found[1])
+}
+
 func TestLivingWithIt(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, "SIGLOCAL_USERS=alice@example.org,bob@example.org")
@@ -95,6 +109,9 @@ func TestLivingWithIt(t *testing.T) {
 			if row.Service != names[i] || row.State != "ready" || row.PID == 0 || row.Address == "" || row.Memory < 1<<20 ||
 				!strings.ContainsAny(row.Version, "0123456789") || time.Since(row.Since) > time.Hour {
 				t.Errorf("got %+v", row)
+			}
+			if release := s.dexRelease(); row.Service == "dex" && row.Version != release {
+				t.Errorf("Dex is shown as %s; go.mod has the release %s", row.Version, release)
 			}
 		}
 	})

@@ -128,7 +128,7 @@ func (d examiner) examineMariaDB() string {
 	if err != nil {
 		return err.Error()
 	}
-	return server + " " + stack.Version(service.Service{Program: server})
+	return server + " " + d.Version(service.Service{Program: server})
 }
 
 // What building and running need beside Go's own caches, in bytes.

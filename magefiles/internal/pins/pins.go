@@ -3,6 +3,7 @@ package pins
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -319,6 +320,24 @@ func release(required *modfile.Require) string {
 		}
 	}
 	return ""
+}
+
+// Releases reads go.mod in the folder root and returns what names a module's version as people call it: the release that a
+// comment names beside exactly that version, or else the version itself.
+func Releases(root string) (func(module, version string) string, error) {
+	mod, err := Pins{Root: root}.read()
+	if err != nil {
+		return nil, err
+	}
+	releases := map[module.Version]string{}
+	for _, required := range mod.Require {
+		if tag := release(required); tag != "" {
+			releases[required.Mod] = tag
+		}
+	}
+	return func(path, version string) string {
+		return cmp.Or(releases[module.Version{Path: path, Version: version}], version)
+	}, nil
 }
 
 // comment names the release beside the commit that go.mod pins, or none if tag is empty.

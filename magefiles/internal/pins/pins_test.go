@@ -255,3 +255,38 @@ func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
+
+func TestAReleaseIsNamedByTheCommentBesideItsCommit(t *testing.T) {
+	root := t.TempDir()
+	const commit, before = "v0.0.0-20260303133905-11d2eeb52b42", "v0.0.0-20250303133905-aaaaaaaaaaaa"
+	mod := "module example.org/root\n\nrequire (\n\texample.org/tool " + commit + " // indirect; release v2.45.1\n\texample.org/other v1.0.0 // indirect\n)\n"
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte(mod), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name, err := Releases(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ module, version, want string }{
+		{"example.org/tool", commit, "v2.45.1"},
+		{"example.org/tool", before, before},
+		{"example.org/other", "v1.0.0", "v1.0.0"},
+		{"example.org/another", commit, commit},
+		{"example.org/root", "(devel)", "(devel)"},
+	} {
+		if got := name(test.module, test.version); got != test.want {
+			t.Errorf("%s %s is called %q; want %q", test.module, test.version, got, test.want)
+		}
+	}
+	if _, err := Releases(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a go.mod: %v", err)
+	}
+}
+
+func BenchmarkReleases(b *testing.B) {
+	for b.Loop() {
+		if _, err := Releases("../../.."); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

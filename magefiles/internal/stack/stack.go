@@ -46,6 +46,9 @@ type Stack struct {
 
 	installing sync.Mutex // package managers run one at a time
 
+	reading sync.Once // go.mod
+	release func(module, version string) string
+
 	holding sync.Mutex
 	held    *lock.File // of the state folder
 }

@@ -17,6 +17,7 @@ import (
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/exitcode"
+	"sigstore-local/magefiles/internal/pins"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -84,12 +85,12 @@ func (s *Stack) version(one service.Service, status service.Status) string {
 	if _, ok := s.Config.CheckedOut(filepath.Base(one.Program)); ok {
 		one.Program = filepath.Join(s.Config.Programs, filepath.Base(one.Program))
 	}
-	return Version(one)
+	return s.Version(one)
 }
 
-// Version is the version of a service's program: of its module, as Go has written it into the program; of MariaDB, as
-// the server says.
-func Version(one service.Service) string {
+// Version is the version of a service's program: of its module, as Go has written it into the program, or the release that it
+// is, as go.mod says; of MariaDB, as the server says.
+func (s *Stack) Version(one service.Service) string {
 	info, err := buildinfo.ReadFile(one.Program)
 	if err != nil {
 		out, err := exec.Command(one.Program, "--no-defaults", "--version").Output()
@@ -99,12 +100,17 @@ func Version(one service.Service) string {
 		}
 		return fields[2]
 	}
-	for _, module := range info.Deps {
-		if module.Path == one.Module {
-			return module.Version
+	module := &info.Main
+	for _, dependency := range info.Deps {
+		if dependency.Path == one.Module {
+			module = dependency
 		}
 	}
-	return info.Main.Version
+	s.reading.Do(func() { s.release, _ = pins.Releases(s.Config.Root) })
+	if s.release == nil {
+		return module.Version // go.mod cannot be read
+	}
+	return s.release(module.Path, module.Version)
 }
 
 // ShowStatus prints how every service is, in the form table or json; with watch again and again until ctx ends. Its error
