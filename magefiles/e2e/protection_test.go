@@ -128,7 +128,7 @@ func TestAnAttackStandsForItself(t *testing.T) {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				if left, err := os.ReadDir(s.scratch()); err == nil && len(left) == 0 {
+				if left, err := os.ReadDir(s.scratch()); err == nil && len(left) == 0 && len(processes(t, s.scratch())) == 0 {
 					break
 				}
 			}

@@ -66,6 +66,14 @@ func open(d description, files map[string]target, now time.Time) (*repository, e
 	if err := r.root.VerifyDelegate(metadata.ROOT, r.root); err != nil {
 		return nil, damaged(r.versioned(version, metadata.ROOT), err)
 	}
+	// A key that is lost would otherwise be missed only when something is to be signed, half a year later.
+	for _, role := range roles {
+		for _, id := range r.root.Signed.Roles[role].KeyIDs {
+			if _, err := r.signer(id); err != nil {
+				return nil, damaged(r.keyFile(id), err)
+			}
+		}
+	}
 	if !r.fresh(r.root.Signed.Expires) {
 		r.root.Signed.Version++
 		r.root.Signed.Expires = r.expiry()
@@ -273,31 +281,47 @@ func sign[T metadata.Roles](r *repository, role string, m *metadata.Metadata[T])
 	}
 	m.ClearSignatures()
 	for _, id := range ids {
-		content, err := os.ReadFile(r.keyFile(id))
+		signer, err := r.signer(id)
+		if err == nil {
+			_, err = m.Sign(signer)
+		}
 		if err != nil {
 			return damaged(r.keyFile(id), err)
-		}
-		block, _ := pem.Decode(content)
-		if block == nil {
-			return damaged(r.keyFile(id), errors.New("it does not hold a private key in PEM"))
-		}
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return damaged(r.keyFile(id), err)
-		}
-		signer, err := signature.LoadSigner(key, crypto.Hash(0))
-		if err != nil {
-			return damaged(r.keyFile(id), err)
-		}
-		made, err := m.Sign(signer)
-		if err != nil {
-			return damaged(r.keyFile(id), err)
-		}
-		if made.KeyID != id {
-			return damaged(r.keyFile(id), errors.New("it holds another key"))
 		}
 	}
 	return nil
+}
+
+// signer signs with the private half of the key id.
+func (r *repository) signer(id string) (signature.Signer, error) {
+	content, err := os.ReadFile(r.keyFile(id))
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, errors.New("it does not hold a private key in PEM")
+	}
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := signature.LoadSigner(private, crypto.Hash(0))
+	if err != nil {
+		return nil, err
+	}
+	public, err := signer.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	key, err := metadata.KeyFromPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	if held, err := key.ID(); err != nil || held != id {
+		return nil, errors.Join(errors.New("it holds another key"), err)
+	}
+	return signer, nil
 }
 
 // load reads metadata.

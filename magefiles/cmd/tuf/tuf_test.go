@@ -374,7 +374,8 @@ func TestDamagedFilesAreNamed(t *testing.T) {
 	}
 }
 
-func TestALostKeyIsNamedWhenItIsNeeded(t *testing.T) {
+// It would otherwise be missed only when something is to be signed, half a year later.
+func TestALostKeyIsNamedThoughNothingIsToBeSigned(t *testing.T) {
 	d, now := newDescription(t), time.Now()
 	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
@@ -383,16 +384,32 @@ func TestALostKeyIsNamedWhenItIsNeeded(t *testing.T) {
 	if err != nil || len(names) != len(roles) {
 		t.Fatalf("%v: %v", names, err)
 	}
-	for _, name := range names {
-		if err := os.Remove(name); err != nil {
+	other, err := os.ReadFile(names[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, content := range map[string][]byte{"lost": nil, "empty": {}, "cut": whole[:len(whole)/2], "another one": other} {
+		if err := os.Remove(names[0]); err != nil {
+			t.Fatal(err)
+		}
+		if content != nil {
+			if err := os.WriteFile(names[0], content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := publish(d, now); err == nil || !strings.Contains(err.Error(), names[0]) || !strings.Contains(err.Error(), "put back a copy") {
+			t.Errorf("a key that is %s: %v", kind, err)
+		}
+		if err := os.WriteFile(names[0], whole, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := publish(d, now); err != nil {
-		t.Errorf("nothing is to be signed: %v", err)
-	}
-	if err := rotate(d, now); err == nil || !strings.Contains(err.Error(), d.Keys) || !strings.Contains(err.Error(), "put back a copy") {
-		t.Errorf("got %v", err)
+		t.Error(err)
 	}
 	d.has(t, 1, 1, 1, 1)
 }
