@@ -181,7 +181,7 @@ func TestAGarbledManifestIsNamed(t *testing.T) {
 }
 
 func TestUnfinishedUploadsAndWritesAreNotServed(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "a folder [1]*")
 	host := serveDir(t, dir)
 	one := image(t)
 	push(t, host+"/app:latest", one)

@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -35,7 +36,8 @@ func sweep(folder string) error {
 	for began := time.Now(); time.Since(began) < limit; time.Sleep(20 * time.Millisecond) {
 		var files []string
 		for _, pattern := range []string{"*/run/stack.lock", "*/run/*.pid"} {
-			found, err := filepath.Glob(filepath.Join(folder, pattern))
+			// What is in the folder's own name is no pattern.
+			found, err := fs.Glob(os.DirFS(folder), pattern)
 			if err != nil {
 				return err
 			}
@@ -43,7 +45,7 @@ func sweep(folder string) error {
 		}
 		killed := false
 		for _, file := range files {
-			if pid, err := lock.Holder(file); err == nil && pid != 0 {
+			if pid, err := lock.Holder(filepath.Join(folder, file)); err == nil && pid != 0 {
 				killed = true
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}

@@ -238,13 +238,13 @@ func (r *repository) versioned(version int64, role string) string {
 
 // newest is the highest version of role's metadata, 0 if there is none.
 func (r *repository) newest(role string) (int64, error) {
-	names, err := filepath.Glob(filepath.Join(r.Repository, "*."+role+".json"))
+	names, err := fs.Glob(os.DirFS(r.Repository), "*."+role+".json")
 	if err != nil {
 		return 0, err
 	}
 	highest := int64(0)
 	for _, name := range names {
-		number, _, _ := strings.Cut(filepath.Base(name), ".")
+		number, _, _ := strings.Cut(name, ".")
 		if version, err := strconv.ParseInt(number, 10, 64); err == nil {
 			highest = max(highest, version)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"io/fs"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +30,10 @@ import (
 // newDescription describes a stack of a test's own, with keys as the real one has them.
 func newDescription(t *testing.T) description {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "a [1]* stack")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for name, kind := range map[string]keys.Kind{"ctfe": keys.ECDSA, "rekor": keys.ECDSA, "rekor-tiles": keys.Ed25519} {
 		if err := keys.Ensure(kind, at(name+".pem"), at(name+".pub"), ""); err != nil {
@@ -65,17 +69,17 @@ func newDescription(t *testing.T) description {
 // files are the contents of the repository's metadata, by name.
 func (d description) files(t *testing.T) map[string]string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(d.Repository, "*.json"))
+	names, err := fs.Glob(os.DirFS(d.Repository), "*.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]string{}
 	for _, name := range names {
-		content, err := os.ReadFile(name)
+		content, err := os.ReadFile(filepath.Join(d.Repository, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[filepath.Base(name)] = string(content)
+		all[name] = string(content)
 	}
 	return all
 }
@@ -380,31 +384,32 @@ func TestALostKeyIsNamedThoughNothingIsToBeSigned(t *testing.T) {
 	if _, err := publish(d, now); err != nil {
 		t.Fatal(err)
 	}
-	names, err := filepath.Glob(filepath.Join(d.Keys, "*.pem"))
+	names, err := fs.Glob(os.DirFS(d.Keys), "*.pem")
 	if err != nil || len(names) != len(roles) {
 		t.Fatalf("%v: %v", names, err)
 	}
-	other, err := os.ReadFile(names[1])
+	file := filepath.Join(d.Keys, names[0])
+	other, err := os.ReadFile(filepath.Join(d.Keys, names[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.ReadFile(names[0])
+	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for kind, content := range map[string][]byte{"lost": nil, "empty": {}, "cut": whole[:len(whole)/2], "another one": other} {
-		if err := os.Remove(names[0]); err != nil {
+		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
 		if content != nil {
-			if err := os.WriteFile(names[0], content, 0o600); err != nil {
+			if err := os.WriteFile(file, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := publish(d, now); err == nil || !strings.Contains(err.Error(), names[0]) || !strings.Contains(err.Error(), "put back a copy") {
+		if _, err := publish(d, now); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "put back a copy") {
 			t.Errorf("a key that is %s: %v", kind, err)
 		}
-		if err := os.WriteFile(names[0], whole, 0o600); err != nil {
+		if err := os.WriteFile(file, whole, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

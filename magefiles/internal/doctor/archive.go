@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -63,16 +64,16 @@ func collect(ctx context.Context, s *stack.Stack) ([]archived, error) {
 		add("versions/targets.txt", []byte(info.String()))
 	}
 	for _, folder := range []string{"config", "logs"} {
-		found, err := filepath.Glob(filepath.Join(s.Config.State, folder, "*"))
+		found, err := os.ReadDir(filepath.Join(s.Config.State, folder))
 		if err != nil {
 			return nil, err
 		}
 		for _, file := range found {
-			content, err := os.ReadFile(file)
+			content, err := os.ReadFile(filepath.Join(s.Config.State, folder, file.Name()))
 			if err != nil {
 				return nil, err
 			}
-			add(folder+"/"+filepath.Base(file), content)
+			add(folder+"/"+file.Name(), content)
 		}
 	}
 	return files, nil
@@ -84,18 +85,19 @@ var secretForms = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|(?m:^connectors:
 
 // redactor returns a function that takes every secret of the stack out of a text.
 func redactor(c config.Config) (func([]byte) []byte, error) {
-	files, err := filepath.Glob(filepath.Join(c.State, "secrets", "*"))
-	if err != nil {
+	folder := filepath.Join(c.State, "secrets")
+	files, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	var pairs []string
 	for _, file := range files {
-		content, err := os.ReadFile(file)
+		content, err := os.ReadFile(filepath.Join(folder, file.Name()))
 		if err != nil {
 			return nil, err
 		}
 		if secret := strings.TrimSpace(string(content)); secret != "" {
-			pairs = append(pairs, secret, "[secret "+filepath.Base(file)+"]")
+			pairs = append(pairs, secret, "[secret "+file.Name()+"]")
 		}
 	}
 	replacer := strings.NewReplacer(pairs...)

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"sigstore-local/magefiles/internal/config"
@@ -26,5 +28,23 @@ func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
 	}
 	if !json.Valid(redact(content)) {
 		t.Errorf("got %s", redact(content))
+	}
+}
+
+// What would otherwise be in the archive.
+func TestTheArchiveHasNoSecretOfAStackInAFolderOfAnyName(t *testing.T) {
+	c := config.Config{State: filepath.Join(t.TempDir(), "a [folder]* ?")}
+	if err := os.MkdirAll(filepath.Join(c.State, "secrets"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.SecretFile(config.HSMPIN), []byte("a-secret-pin\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	redact, err := redactor(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(redact([]byte(`{"Pin": "a-secret-pin"}`))); got != `{"Pin": "[secret hsm-pin]"}` {
+		t.Errorf("got %s", got)
 	}
 }
