@@ -116,24 +116,28 @@ func sh(variables []Variable) (string, error) {
 	return out.String(), nil
 }
 
-// fish writes variables as commands for fish, which quotes as POSIX shells do as long as there is no backslash or single
-// quote; neither a value nor a path of the stack has one.
+// fish writes variables as commands for fish.
 func fish(variables []Variable) (string, error) {
 	var out strings.Builder
 	for _, v := range variables {
-		value := shellescape.Quote(v.Value)
+		value := quoteFish(v.Value)
 		switch {
 		case v.Unset:
 			fmt.Fprintf(&out, "set -e %s\n", v.Name)
 			continue
 		case v.Secret != "":
-			value = `(cat ` + shellescape.Quote(v.Secret) + `)`
+			value = `(cat ` + quoteFish(v.Secret) + `)`
 		case v.Prepend:
 			value += " $" + v.Name
 		}
 		fmt.Fprintf(&out, "set -gx %s %s\n", v.Name, value)
 	}
 	return out.String(), nil
+}
+
+// quoteFish quotes a text for fish, in which a backslash within single quotes escapes another and a single quote.
+func quoteFish(text string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
 }
 
 // asJSON writes variables as one object of names and values, those of secrets included.
