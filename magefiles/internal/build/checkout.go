@@ -145,10 +145,12 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	if checkedOut {
 		folder, pkg = b.Config.Checkouts[source.Name], "./"+source.Programs[program]
 	}
+	paths, err := wholePaths(folder)
+	if err != nil {
+		return err
+	}
 	step := b.Console.Step("build")
 	step.Detail("%s", program)
-	// Paths stay whole, and are part of the flags, or else the build cache would give those of another checkout of the same.
-	paths := "'-trimpath=" + folder + "=>" + folder + "'"
 	args := []string{"build", "-v", "-gcflags=" + module + "/...=-N -l " + paths, "-o", out, pkg}
 	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, needsC(program)), "CC="+compiler), "go", args...), step, &progress{total: -1})
 	if err != nil {
@@ -160,6 +162,17 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	}
 	step.Done("%s, for debugging, is %s", program, out)
 	return nil
+}
+
+// wholePaths is the compiler's flag, quoted as in GOFLAGS, by which the paths of sources in folder stay whole in spite of
+// Flags. They are part of the flags, or else the build cache would give those of another checkout of the same.
+func wholePaths(folder string) (string, error) {
+	for _, quote := range []string{"'", `"`} {
+		if !strings.Contains(folder, quote) && !strings.Contains(folder, ";") && !strings.Contains(folder, "=>") {
+			return quote + "-trimpath=" + folder + "=>" + folder + quote, nil
+		}
+	}
+	return "", fmt.Errorf("the sources are in %q; accepted, to debug them, is a path without ; and => and without quotes of both kinds, which the compiler's flag -trimpath cannot be given: move them", folder)
 }
 
 // From says of which checkout and revision a program was built; it is empty for a pinned one.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -122,5 +123,33 @@ func TestAFolderThatACheckoutBuildsWithIsNoticedWhenItChanges(t *testing.T) {
 			}
 		}
 		_ = os.RemoveAll(at)
+	}
+}
+
+func TestAProgramIsBuiltForDebuggingInAFolderOfAnyName(t *testing.T) {
+	for name, why := range map[string]string{"My 'Projects' ü&": "", `My "Projects" $x%`: "", `both ' and "`: "quotes of both kinds", "a;b": "without ;"} {
+		b, folder, _ := checkedOut(t)
+		moved := filepath.Join(t.TempDir(), name)
+		if err := os.Rename(folder, moved); err != nil {
+			t.Fatal(err)
+		}
+		b.Config.Checkouts["ko"] = moved
+		if got := run(t, b); got != "first" {
+			t.Errorf("%s: what runs says %q", name, got)
+		}
+		out := filepath.Join(b.Config.State, "ko")
+		err := b.Debug(t.Context(), "ko", "", out)
+		if why != "" {
+			if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), strconv.Quote(moved)) {
+				t.Errorf("%s: got %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if program, err := os.ReadFile(out); err != nil || !strings.Contains(string(program), filepath.Join(moved, "main.go")) {
+			t.Errorf("%s: the path of the source is not in the program: %v", name, err)
+		}
 	}
 }
