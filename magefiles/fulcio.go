@@ -93,7 +93,7 @@ func fulcio(c config.Config) service.Service {
 			"--host=127.0.0.1", "--port=" + strconv.Itoa(c.Port(config.Fulcio)),
 			"--grpc-host=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(fulcioGRPC)),
 			"--metrics-port=" + strconv.Itoa(c.Port(fulcioMetrics)),
-			"--legacy-unix-domain-socket=" + c.FulcioSocket(),
+			"--legacy-unix-domain-socket=" + c.FromHome(c.FulcioSocket()),
 			"--log_type=prod",
 		},
 		Env:       []string{softHSMEnv(c)},

@@ -14,11 +14,11 @@ import (
 var files embed.FS
 
 // Render returns the template name, a file name without ".tmpl", filled in from data. Beside data's own fields and
-// methods a template has the function quote, which writes a string as JSON does: a form that JSON, YAML and text protos
-// all read.
+// methods a template has the function quote, which writes a string as JSON does: a form that JSON, YAML, text protos and
+// MariaDB's option files all read.
 func Render(name string, data any) ([]byte, error) {
 	t, err := template.New(name+".tmpl").
-		Funcs(template.FuncMap{"quote": quote}).
+		Funcs(template.FuncMap{"quote": Quote}).
 		Option("missingkey=error").
 		ParseFS(files, name+".tmpl")
 	if err != nil {
@@ -31,11 +31,12 @@ func Render(name string, data any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func quote(s string) (string, error) {
+// Quote is what quote does in a template.
+func Quote(s string) string {
 	var out strings.Builder
 	encoder := json.NewEncoder(&out)
 	// A path with an ampersand in it can then be found in the file.
 	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(s)
-	return strings.TrimSuffix(out.String(), "\n"), err
+	_ = encoder.Encode(s) // a string always can be, and a Builder takes all
+	return strings.TrimSuffix(out.String(), "\n")
 }

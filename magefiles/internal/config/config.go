@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,8 +16,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"sigstore-local/magefiles/internal/nearest"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Valid says whether text can be a secret: 4 to 64 characters that are plain in a DSN, a shell-like flag file, JSON, YAML
@@ -184,7 +187,7 @@ func Variables(parts ...Part) []Variable {
 	ports := portsOf(parts)
 	maxOffset := 65535 - slices.MaxFunc(ports, func(a, b Port) int { return a.Default - b.Default }).Default
 	vars := []Variable{
-		{Name: "SIGLOCAL_STATE", Accepts: "an absolute path", set: setState},
+		{Name: "SIGLOCAL_STATE", Accepts: "an absolute path " + plainState, set: setState},
 		{Name: "SIGLOCAL_INSTALL", Accepts: `"auto" or "never"`, set: func(c *Config, v string) error {
 			c.Install = Installing(v)
 			if c.Install != InstallAuto && c.Install != InstallNever {
@@ -221,8 +224,12 @@ func Variables(parts ...Part) []Variable {
 			c.DexConnectors = v
 			return checkPrivateFile(v)
 		}},
-		{Name: "SIGLOCAL_MARIADBD", Accepts: "the absolute path of a mariadbd program", set: file(func(c *Config) *string { return &c.MariaDB })},
-		{Name: "SIGLOCAL_PKCS11_MODULE", Accepts: "the absolute path of a PKCS#11 module, a shared library", set: file(func(c *Config) *string { return &c.PKCS11Module })},
+		{Name: "SIGLOCAL_MARIADBD", Accepts: "the absolute path of a mariadbd program, without colons and spaces", set: setMariaDB},
+		{Name: "SIGLOCAL_PKCS11_MODULE", Accepts: "the absolute path of a PKCS#11 module, a shared library", set: func(c *Config, v string) error {
+			c.PKCS11Module = v
+			_, err := checkFile(v)
+			return err
+		}},
 		{Name: "SIGLOCAL_PKCS11_TOKEN", Accepts: "a token label of 1 to 32 letters, digits, dots, dashes or underscores", set: func(c *Config, v string) error {
 			c.PKCS11Token = v
 			if !tokenLabel.MatchString(v) {
@@ -282,7 +289,6 @@ var (
 	tokenLabel  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 	gitHubFile  = regexp.MustCompile(`^GITHUB_CLIENT_ID=(` + secretText + `)\nGITHUB_CLIENT_SECRET=(` + secretText + `)\n?$`)
 	plainEmail  = regexp.MustCompile(`^[a-z0-9._+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*$`)
-	plainPath   = regexp.MustCompile("^[^\\x00-\\x1f\"'`$\\\\()#?:@]+$")
 )
 
 // Load reads the configuration from environ, strings of the form NAME=value, for the checkout at root and a stack of parts.
@@ -382,7 +388,45 @@ func setState(c *Config, value string) error {
 	if c.State == "/" {
 		return errors.New("it would fill the root folder")
 	}
+	return plain(c.State)
+}
+
+// plainState is what the path of a state folder is, beside absolute.
+const plainState = "in UTF-8 without : @ , # = and without control and other invisible characters"
+
+// special are the characters that a state folder's path cannot have, since there is no way to quote them for some program.
+var special = []struct{ text, why string }{
+	{":", "would end a folder in PATH and TMPDIR"},
+	{"@", "would end the password in the DSN that Dex makes"},
+	{",", "would end the name of a public key for rekor-cli"},
+	{"#", "would begin a comment in SoftHSM's configuration"},
+	{"=", "would end the name of a folder in SoftHSM's configuration"},
+}
+
+// plain refuses a path that some program of the stack cannot be given for its state folder.
+func plain(path string) error {
+	if !project.Legible(path) {
+		return errNotAccepted
+	}
+	for _, s := range special {
+		if strings.Contains(path, s.text) {
+			return fmt.Errorf("a %q %s", s.text, s.why)
+		}
+	}
 	return nil
+}
+
+// setMariaDB refuses what mariadb-install-db, which is a shell script, cannot be called by.
+func setMariaDB(c *Config, value string) error {
+	c.MariaDB = value
+	if strings.ContainsFunc(value, unicode.IsSpace) {
+		return errors.New("MariaDB's own mariadb-install-db beside it cannot be called by a path with a space")
+	}
+	if strings.Contains(value, ":") {
+		return errors.New("a colon would end its folder in PATH")
+	}
+	_, err := checkFile(value)
+	return err
 }
 
 // secret accepts what Valid does.
@@ -396,18 +440,9 @@ func secret(set func(c *Config, value string)) func(*Config, string) error {
 	}
 }
 
-// file accepts the absolute path of a regular file and stores it where field says.
-func file(field func(*Config) *string) func(*Config, string) error {
-	return func(c *Config, value string) error {
-		*field(c) = value
-		_, err := checkFile(value)
-		return err
-	}
-}
-
 // checkFile refuses what is not the absolute path of a regular file.
 func checkFile(path string) (fs.FileMode, error) {
-	if !filepath.IsAbs(path) || !plainPath.MatchString(path) {
+	if !filepath.IsAbs(path) || !project.Legible(path) {
 		return 0, errNotAccepted
 	}
 	info, err := os.Stat(path)
@@ -470,9 +505,9 @@ func MaxSocketPath() int {
 }
 
 func (c Config) checkState() error {
-	if !plainPath.MatchString(c.State) {
-		return fmt.Errorf("the state folder is %q; accepted is a path without quotes, backslashes, control characters or any of $ ( ) # ? : @ "+
-			"(set SIGLOCAL_STATE to another folder)", c.State)
+	if err := plain(c.State); err != nil {
+		return fmt.Errorf("the checkout's state folder is %q: %w; accepted is a path %s: move the checkout, or name another folder with SIGLOCAL_STATE",
+			c.State, err, plainState)
 	}
 	for _, socket := range []string{c.DatabaseSocket(), c.FulcioSocket()} {
 		if len(socket) > MaxSocketPath() {
@@ -583,6 +618,21 @@ func (c Config) SecretFile(s Secret) string { return filepath.Join(c.State, "sec
 
 // Home is the HOME of every program that the stack runs, so that none touches the user's.
 func (c Config) Home() string { return filepath.Join(c.State, "home") }
+
+// FromHome is the path of what is in the state folder, relative to Home, which every program of the stack runs in. It has
+// nothing of the state folder's own path in it, which is more than some configuration can quote.
+func (c Config) FromHome(path string) string {
+	relative, err := filepath.Rel(c.Home(), path)
+	if err != nil {
+		return path // of two absolute paths there always is one
+	}
+	return relative
+}
+
+// AttestationBucket is the URL of the folder in which Rekor keeps attestations.
+func (c Config) AttestationBucket() string {
+	return (&url.URL{Scheme: "file", Path: c.Data("rekor-attestations")}).String()
+}
 
 // DatabaseSocket is the path of MariaDB's Unix socket.
 func (c Config) DatabaseSocket() string { return c.Run("mariadb.sock") }

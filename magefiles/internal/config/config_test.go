@@ -104,9 +104,14 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_PORT_OFFSET=1e3"}, []string{"SIGLOCAL_PORT_OFFSET", "0 to 57344"}},
 		{[]string{"SIGLOCAL_STATE=state"}, []string{"SIGLOCAL_STATE", `"state"`, "absolute"}},
 		{[]string{"SIGLOCAL_STATE=/"}, []string{"SIGLOCAL_STATE", "root folder"}},
-		{[]string{"SIGLOCAL_STATE=/a$b"}, []string{"/a$b", "SIGLOCAL_STATE"}},
-		{[]string{"SIGLOCAL_STATE=/a'b"}, []string{"/a'b", "SIGLOCAL_STATE"}},
-		{[]string{"SIGLOCAL_STATE=/a\nb"}, []string{`/a\nb`, "SIGLOCAL_STATE"}},
+		{[]string{"SIGLOCAL_STATE=/a:b"}, []string{`SIGLOCAL_STATE is "/a:b"`, "PATH", "without : @ , # ="}},
+		{[]string{"SIGLOCAL_STATE=/a@b"}, []string{`SIGLOCAL_STATE is "/a@b"`, "Dex"}},
+		{[]string{"SIGLOCAL_STATE=/a,b"}, []string{`SIGLOCAL_STATE is "/a,b"`, "rekor-cli"}},
+		{[]string{"SIGLOCAL_STATE=/a#b"}, []string{`SIGLOCAL_STATE is "/a#b"`, "SoftHSM"}},
+		{[]string{"SIGLOCAL_STATE=/a=b"}, []string{`SIGLOCAL_STATE is "/a=b"`, "SoftHSM"}},
+		{[]string{"SIGLOCAL_STATE=/a\nb"}, []string{`SIGLOCAL_STATE is "/a\nb"`, "control"}},
+		{[]string{"SIGLOCAL_STATE=/a\u202eb"}, []string{`SIGLOCAL_STATE is "/a\u202eb"`, "invisible"}},
+		{[]string{"SIGLOCAL_STATE=/a\xffb"}, []string{`SIGLOCAL_STATE is "/a\xffb"`, "UTF-8"}},
 		{[]string{"SIGLOCAL_STATE=/" + strings.Repeat("x", 100)}, []string{"bytes", "SIGLOCAL_STATE"}},
 		{[]string{"SIGLOCAL_INSTALL=maybe"}, []string{"SIGLOCAL_INSTALL", `"maybe"`, `"never"`}},
 		{[]string{"SIGLOCAL_EMAIL=me"}, []string{"SIGLOCAL_EMAIL", `"me"`, "user@example.org"}},
@@ -129,8 +134,11 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_MARIADBD=/no/such/mariadbd"}, []string{"SIGLOCAL_MARIADBD", "no such file"}},
 		{[]string{"SIGLOCAL_MARIADBD=" + folder}, []string{"SIGLOCAL_MARIADBD", "not a file"}},
 		{[]string{"SIGLOCAL_PKCS11_MODULE=/no/such.so"}, []string{"SIGLOCAL_PKCS11_MODULE", "no such file"}},
+		{[]string{"SIGLOCAL_MARIADBD=" + named("a server", "", 0o755)}, []string{"SIGLOCAL_MARIADBD", "a server", "mariadb-install-db", "without colons and spaces"}},
+		{[]string{"SIGLOCAL_MARIADBD=" + named("a:server", "", 0o755)}, []string{"SIGLOCAL_MARIADBD", "a:server", "PATH"}},
 		{[]string{"SIGLOCAL_PKCS11_TOKEN=two words"}, []string{"SIGLOCAL_PKCS11_TOKEN", "1 to 32"}},
 		{[]string{"SIGLOCAL_PKCS11_TOKEN=" + strings.Repeat("x", 33)}, []string{"SIGLOCAL_PKCS11_TOKEN", "1 to 32"}},
+		{[]string{`SIGLOCAL_SRC_REKOR=/a\b`}, []string{"SIGLOCAL_SRC_REKOR", `/a\\b`, "backslash"}},
 		{[]string{"SIGLOCAL_HSM_PIN=123"}, []string{"SIGLOCAL_HSM_PIN", "3 characters", "4 to 64"}},
 		{[]string{"SIGLOCAL_DEX_PASSWORD=with space"}, []string{"SIGLOCAL_DEX_PASSWORD", "4 to 64"}},
 		{[]string{"SIGLOCAL_DATABASE_PASSWORD=it's"}, []string{"SIGLOCAL_DATABASE_PASSWORD", "4 to 64"}},
@@ -223,5 +231,35 @@ func TestWhatRunsBesideAStackHasItsSettingsAndOtherPorts(t *testing.T) {
 	}
 	if want := []string{"SIGLOCAL_EMAIL=a@example.org", "SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_PORT_REKOR=4000"}; !slices.Equal(c.Settings, want) {
 		t.Errorf("the settings are %q", c.Settings)
+	}
+}
+
+func TestTheFolderOfACheckoutIsRefusedIfNoStackCanBeInIt(t *testing.T) {
+	_, err := Load("/build@2", nil)
+	for _, want := range []string{`the checkout's state folder is "/build@2/state"`, "Dex", "without : @ , # =", "SIGLOCAL_STATE"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the message does not say %q: %v", want, err)
+		}
+	}
+	if _, err := Load("/build@2", []string{"SIGLOCAL_STATE=/elsewhere"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStateFoldersPathMayHaveWhatItsProgramsCanBeGiven(t *testing.T) {
+	for given, want := range map[string]string{
+		"/My Projects/state/":  "/My Projects/state",
+		"/ü//x/../state":       "/ü/state",
+		"/it's \"x\" a\\b":     "/it's \"x\" a\\b",
+		"/$HOME 100% (a)?*[1]": "/$HOME 100% (a)?*[1]",
+		"/;|<>&!~`{}^+":        "/;|<>&!~`{}^+",
+	} {
+		c, err := Load("/checkout", []string{"SIGLOCAL_STATE=" + given})
+		if err != nil || c.State != want {
+			t.Errorf("%q: %q, %v", given, c.State, err)
+		}
+		if socket := c.FromHome(c.DatabaseSocket()); socket != "../run/mariadb.sock" {
+			t.Errorf("%q: the socket is %q", given, socket)
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Source is where programs of the stack come from, of which a checkout can replace the pinned version.
@@ -34,8 +36,11 @@ var moduleLine = regexp.MustCompile(`(?m)^module[ \t]+"?([^\s"]+)`)
 
 // checkout is the folder of the source's checkout that path names. It refuses any other.
 func (s Source) checkout(path string) (string, error) {
-	if !filepath.IsAbs(path) || !plainPath.MatchString(path) {
+	if !filepath.IsAbs(path) || !project.Legible(path) {
 		return "", errNotAccepted
+	}
+	if strings.Contains(path, `\`) {
+		return "", errors.New("Go embeds no files of a folder with a backslash in its path")
 	}
 	// Whoever walks through a folder does not follow a link to it.
 	folder, err := filepath.EvalSymlinks(path)

@@ -58,14 +58,15 @@ func Install(ctx context.Context, c config.Config, server, installer string) err
 		return err
 	}
 	args := append([]string{
-		// --force: it would otherwise insist on finding the host by its name, which no account here needs.
-		"--no-defaults", "--datadir=" + fresh, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--force",
+		// --force: it would otherwise insist on finding the host by its name, which no account here needs. The folder is named from
+		// where the script runs, since for root it splits this at spaces.
+		"--no-defaults", "--datadir=./" + filepath.Base(fresh), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--force",
 	}, RootArgs()...)
 	env := []string{
 		"PATH=" + filepath.Dir(server) + string(os.PathListSeparator) + os.Getenv("PATH") + string(os.PathListSeparator) + "/usr/sbin",
 		"HOME=" + c.Home(), "TMPDIR=" + filepath.Join(c.State, "tmp"),
 	}
-	if _, err := command.Combined(ctx, command.New(ctx, c.Home(), env, installer, args...)); err != nil {
+	if _, err := command.Combined(ctx, command.New(ctx, filepath.Dir(fresh), env, installer, args...)); err != nil {
 		return fmt.Errorf("make MariaDB's data folder: %w", err)
 	}
 	return os.Rename(fresh, data)

@@ -38,7 +38,7 @@ func (d *Demo) Attest() error {
 		"cosign", "attest", "--type", "slsaprovenance1", "--predicate", statement, d.imageRef)
 	verify := func(identity, policy, image string) []string {
 		return []string{"cosign", "verify-attestation", "--type", "slsaprovenance1", "--certificate-identity=" + identity,
-			"--certificate-oidc-issuer=" + c.Issuer(), "--policy", policy, image}
+			"--certificate-oidc-issuer=" + c.Issuer(), "--policy", oneOfList(policy), image}
 	}
 	d.step("Verify who signed it, and that it says what the policy "+accepts+" asks for: this builder, and sources of sigstore.",
 		verify(c.Email, accepts, d.imageRef)...)
@@ -46,6 +46,14 @@ func (d *Demo) Attest() error {
 	d.refused("Another identity is refused.", cosign.WrongIdentity, verify(attack.Mallory, accepts, d.imageRef)...)
 	d.refused("An image about which nobody made a statement is refused.", cosign.NoAttestation, verify(c.Email, accepts, d.unsigned())...)
 	return d.done("The image carries a statement of where it comes from, and only what the policy asks for passes.", "")
+}
+
+// oneOfList is a value for a flag that takes several in the form of CSV, in which a quotation mark is special.
+func oneOfList(value string) string {
+	if !strings.Contains(value, `"`) {
+		return value
+	}
+	return `"` + strings.ReplaceAll(value, `"`, `""`) + `"`
 }
 
 // builderID is who the provenance says has built the image.

@@ -3,6 +3,8 @@ package project
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -24,5 +26,27 @@ func TestRootIsFoundFromAnyFolderBelow(t *testing.T) {
 	}
 	if _, err := Root("/"); err == nil {
 		t.Error("found a checkout above the root folder")
+	}
+}
+
+func TestACheckoutWhosePathNoProgramCanUseIsRefusedByName(t *testing.T) {
+	for name, fits := range map[string]bool{
+		"My Projects": true, "ü & 'it's' \"x\" $HOME 100% (a)?*[1];|<>!~`{}^+=#@,": true, "می\u200cخواهم": true,
+		"a:b": false, `a\b`: false, "a\nb": false, "a\x1b[1mb": false, "a\u202eb": false, "a\u2028b": false, "a\xffb": false,
+	} {
+		root := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module "+Module+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Root(root)
+		if (err == nil) != fits {
+			t.Errorf("%q: %v", name, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "the checkout is at "+strconv.Quote(root)) {
+			t.Errorf("%q is not named: %v", name, err)
+		}
 	}
 }

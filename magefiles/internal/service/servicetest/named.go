@@ -2,7 +2,6 @@
 package servicetest
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,7 +16,9 @@ import (
 func Named(c config.Config, s service.Service, all []service.Service) ([]string, error) {
 	const configuration = "config/"
 	var names []string
-	texts := []string{strings.Join(slices.Concat(s.Args, s.Env), "\n")}
+	texts := []string{strings.ReplaceAll(strings.Join(slices.Concat(s.Args, s.Env), "\n"), c.State+"/", standInState+"/")}
+	// A user's own names may have to be quoted, in one way here and another there, or look like a port.
+	c.Root, c.State, c.PKCS11Token = "/checkout", standInState, standInToken
 	for len(texts) > 0 {
 		for _, name := range mentioned(c, texts[0], all) {
 			if name == s.Name || slices.Contains(names, name) {
@@ -37,12 +38,20 @@ func Named(c config.Config, s service.Service, all []service.Service) ([]string,
 	return slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, configuration) }), nil
 }
 
+// standInState and standInToken stand in a text for the state folder and the token's label.
+const (
+	standInState = "/state-folder"
+	standInToken = "label-of-the-token"
+)
+
 // nameSecret stands in a template for a secret's text.
 func nameSecret(c config.Config, name config.Secret) (string, error) { return c.SecretFile(name), nil }
 
 // What is found in a text.
 var (
 	portNumber = regexp.MustCompile(`(?::|port[=: ]+)(\d+)\b`)
+	// A path of the state folder, which may be relative to Home.
+	statePath = regexp.MustCompile(`(?:` + standInState + `|\.\.)/([\w./-]+)`)
 	// In a DSN, and in Dex's configuration.
 	databaseName = regexp.MustCompile(`\)/(\w+)|(?m:^\s*database: (\w+)$)`)
 )
@@ -58,13 +67,14 @@ func mentioned(c config.Config, text string, all []service.Service) []string {
 			}
 		}
 	}
-	for _, path := range regexp.MustCompile(regexp.QuoteMeta(c.State)+`/([\w./-]+)`).FindAllStringSubmatch(text, -1) {
-		folder, _, _ := strings.Cut(path[1], "/")
+	for _, found := range statePath.FindAllStringSubmatch(text, -1) {
+		path := found[1]
+		folder, _, _ := strings.Cut(path, "/")
 		if slices.Contains([]string{"config", "data", "keys", "secrets", "trust"}, folder) {
-			names = append(names, path[1])
+			names = append(names, path)
 		}
 		for _, s := range all {
-			if path[0] != s.Address {
+			if !strings.HasSuffix(s.Address, "/"+path) {
 				continue
 			}
 			name := s.Name
@@ -74,7 +84,7 @@ func mentioned(c config.Config, text string, all []service.Service) []string {
 			names = append(names, name)
 		}
 	}
-	if strings.Contains(text, fmt.Sprintf("%q: %q", "TokenLabel", c.PKCS11Token)) {
+	if strings.Contains(text, standInToken) {
 		names = append(names, service.Token)
 	}
 	return names

@@ -13,8 +13,9 @@ import (
 var logServerHTTP = config.Port{Name: "LOG_SERVER_HTTP", Default: 8090}
 
 func TestWhatAServiceNamesIsFoundInItsArgumentsVariablesAndConfiguration(t *testing.T) {
-	state := filepath.Join(t.TempDir(), "r&d")
-	c, err := config.Load("/checkout", []string{"SIGLOCAL_STATE=" + state, "SIGLOCAL_PORT_OFFSET=100"}, config.Part{Ports: []config.Port{logServerHTTP}})
+	// Names that look like a port, and have to be quoted. The folder is never made.
+	state := filepath.Join(os.TempDir(), `r&d "port 3100 $x\`)
+	c, err := config.Load("/port 3100", []string{"SIGLOCAL_STATE=" + state, "SIGLOCAL_PORT_OFFSET=100"}, config.Part{Ports: []config.Port{logServerHTTP}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,6 +26,7 @@ func TestWhatAServiceNamesIsFoundInItsArgumentsVariablesAndConfiguration(t *test
 		{Name: "dex", Listens: []config.Port{config.Dex}, Args: []string{c.ConfigFile("dex.yaml")}},
 		{Name: "fulcio", Args: []string{"--pkcs11-config-path=" + c.ConfigFile("crypto11.json")}, Env: []string{"SOFTHSM2_CONF=" + c.ConfigFile("softhsm2.conf")}},
 		{Name: "client", Args: []string{"--url=" + c.Issuer() + "/keys"}, Env: []string{"KEY=" + c.Key("rekor.pub"), "LOG=" + c.Log("dex"), "N=3100", "SERVER=" + c.Address(logServerHTTP)}},
+		{Name: "bystander", Args: []string{"--dir=" + c.Data("registry"), "--not=" + c.PKCS11Token}},
 	}
 	for name, want := range map[string][]string{
 		"mariadb":    nil,
@@ -34,7 +36,8 @@ func TestWhatAServiceNamesIsFoundInItsArgumentsVariablesAndConfiguration(t *test
 		"dex":    {"mariadb/dex", "secrets/database-password"},
 		"fulcio": {"data/hsm", "secrets/hsm-pin", service.Token},
 		// A number that is not a port is none, and a log is nobody's to use.
-		"client": {"dex", "keys/rekor.pub", "log-server"},
+		"bystander": {"data/registry"},
+		"client":    {"dex", "keys/rekor.pub", "log-server"},
 	} {
 		named, err := Named(c, all[slices.IndexFunc(all, func(s service.Service) bool { return s.Name == name })], all)
 		if err != nil {
