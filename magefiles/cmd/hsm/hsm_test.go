@@ -101,6 +101,26 @@ func TestAnotherTokenIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestTokensAreFoundByLabelsOfAnyForm(t *testing.T) {
+	k := newToken(t)
+	labels := []string{"My Token", "SmartCard-HSM (UserPIN)", `a"b\c`, "ключ", " -x", strings.Repeat("x", 32), strings.Repeat("x", 31), strings.Repeat("ю", 16)}
+	for _, label := range labels {
+		if out := k.must("init", "-token", label); !strings.Contains(out, "new key") {
+			t.Errorf("%q: %s", label, out)
+		}
+		if out := k.must("init", "-token", label); strings.Contains(out, "new key") {
+			t.Errorf("%q was not found again: %s", label, out)
+		}
+		if out := k.must("list", "-token", label); !strings.Contains(out, label) || !strings.Contains(out, "PKCS11CA") {
+			t.Errorf("%q: %s", label, out)
+		}
+	}
+	// Of a label that is too long only the beginning would be the token's.
+	if out, err := k.run("init", "-token", strings.Repeat("y", 33)); err == nil || !strings.Contains(out, "33 bytes") {
+		t.Errorf("33 bytes: %v: %s", err, out)
+	}
+}
+
 func TestWhatIsWrongIsSaid(t *testing.T) {
 	k := newToken(t)
 	k.must("init")

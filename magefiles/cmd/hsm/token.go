@@ -21,6 +21,8 @@ const (
 	// keyID is Fulcio's --hsm-caroot-id, by which it finds the certificate; crypto11 finds a public key by its private
 	// key's ID.
 	keyID = "1"
+	// mostLabel is how many bytes a token's label has room for (PKCS#11, CK_TOKEN_INFO). C_InitToken is given no more of it.
+	mostLabel = 32
 )
 
 // secp384r1 is the object identifier 1.3.132.0.34 (SEC 2, section A.2.2).
@@ -141,6 +143,9 @@ func initToken(s *session, o options) error {
 
 // newToken initialises a free slot and returns the slot under which the token is found after that.
 func (s *session) newToken(o options) (uint, error) {
+	if len(o.token) > mostLabel {
+		return 0, fmt.Errorf("the label %q has %d bytes; a token has room for %d: name another with SIGLOCAL_PKCS11_TOKEN", o.token, len(o.token), mostLabel)
+	}
 	slots, err := s.ctx.GetSlotList(true)
 	if err != nil {
 		return 0, fmt.Errorf("C_GetSlotList: %w", err)

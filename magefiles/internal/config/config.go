@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"sigstore-local/magefiles/internal/nearest"
 	"sigstore-local/magefiles/internal/project"
@@ -230,13 +231,7 @@ func Variables(parts ...Part) []Variable {
 			_, err := checkFile(v)
 			return err
 		}},
-		{Name: "SIGLOCAL_PKCS11_TOKEN", Accepts: "a token label of 1 to 32 letters, digits, dots, dashes or underscores", set: func(c *Config, v string) error {
-			c.PKCS11Token = v
-			if !tokenLabel.MatchString(v) {
-				return errNotAccepted
-			}
-			return nil
-		}},
+		{Name: "SIGLOCAL_PKCS11_TOKEN", Accepts: "a token label of 1 to 32 bytes of UTF-8, without control characters and without a space at its end", set: setToken},
 		{Name: "SIGLOCAL_TUNING", Accepts: `"local" or "upstream"`, set: func(c *Config, v string) error {
 			c.Tuning = Tuning(v)
 			if c.Tuning != TunedLocal && c.Tuning != TunedUpstream {
@@ -286,7 +281,6 @@ var (
 	errNotAccepted = errors.New("not accepted")
 
 	secretValue = regexp.MustCompile(`^` + secretText + `$`)
-	tokenLabel  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 	gitHubFile  = regexp.MustCompile(`^GITHUB_CLIENT_ID=(` + secretText + `)\nGITHUB_CLIENT_SECRET=(` + secretText + `)\n?$`)
 	plainEmail  = regexp.MustCompile(`^[a-z0-9._+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*$`)
 )
@@ -428,6 +422,23 @@ func setMariaDB(c *Config, value string) error {
 	_, err := checkFile(value)
 	return err
 }
+
+// setToken accepts every label that a token can have and be found by.
+func setToken(c *Config, value string) error {
+	c.PKCS11Token = value
+	switch {
+	case len(value) > maxTokenLabel:
+		return fmt.Errorf("that has %d bytes", len(value))
+	case strings.HasSuffix(value, " "):
+		return errors.New("PKCS#11 fills labels up with spaces, so that one at the end is not part of it")
+	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
+		return errNotAccepted
+	}
+	return nil
+}
+
+// maxTokenLabel is how many bytes a token's label has room for (PKCS#11, CK_TOKEN_INFO).
+const maxTokenLabel = 32
 
 // secret accepts what Valid does.
 func secret(set func(c *Config, value string)) func(*Config, string) error {

@@ -136,8 +136,12 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_PKCS11_MODULE=/no/such.so"}, []string{"SIGLOCAL_PKCS11_MODULE", "no such file"}},
 		{[]string{"SIGLOCAL_MARIADBD=" + named("a server", "", 0o755)}, []string{"SIGLOCAL_MARIADBD", "a server", "mariadb-install-db", "without colons and spaces"}},
 		{[]string{"SIGLOCAL_MARIADBD=" + named("a:server", "", 0o755)}, []string{"SIGLOCAL_MARIADBD", "a:server", "PATH"}},
-		{[]string{"SIGLOCAL_PKCS11_TOKEN=two words"}, []string{"SIGLOCAL_PKCS11_TOKEN", "1 to 32"}},
-		{[]string{"SIGLOCAL_PKCS11_TOKEN=" + strings.Repeat("x", 33)}, []string{"SIGLOCAL_PKCS11_TOKEN", "1 to 32"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=" + strings.Repeat("x", 33)}, []string{"SIGLOCAL_PKCS11_TOKEN", "33 bytes", "1 to 32"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=" + strings.Repeat("ю", 17)}, []string{"SIGLOCAL_PKCS11_TOKEN", "34 bytes", "1 to 32"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=My Token "}, []string{`SIGLOCAL_PKCS11_TOKEN is "My Token "`, "fills labels up with spaces"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=a\tb"}, []string{`SIGLOCAL_PKCS11_TOKEN is "a\tb"`, "control characters"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=a\u0085b"}, []string{`SIGLOCAL_PKCS11_TOKEN is "a\u0085b"`, "control characters"}},
+		{[]string{"SIGLOCAL_PKCS11_TOKEN=a\xffb"}, []string{`SIGLOCAL_PKCS11_TOKEN is "a\xffb"`, "UTF-8"}},
 		{[]string{`SIGLOCAL_SRC_REKOR=/a\b`}, []string{"SIGLOCAL_SRC_REKOR", `/a\\b`, "backslash"}},
 		{[]string{"SIGLOCAL_HSM_PIN=123"}, []string{"SIGLOCAL_HSM_PIN", "3 characters", "4 to 64"}},
 		{[]string{"SIGLOCAL_DEX_PASSWORD=with space"}, []string{"SIGLOCAL_DEX_PASSWORD", "4 to 64"}},
@@ -243,6 +247,15 @@ func TestTheFolderOfACheckoutIsRefusedIfNoStackCanBeInIt(t *testing.T) {
 	}
 	if _, err := Load("/build@2", []string{"SIGLOCAL_STATE=/elsewhere"}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestTokensMayHaveAnyLabelThatATokenCanHave(t *testing.T) {
+	for _, label := range []string{"My Token", "SmartCard-HSM (UserPIN)", `a"b\c`, "ключ", " -x", strings.Repeat("x", 32), strings.Repeat("ю", 16)} {
+		c, err := Load("/checkout", []string{"SIGLOCAL_PKCS11_TOKEN=" + label})
+		if err != nil || c.PKCS11Token != label {
+			t.Errorf("%q: %q, %v", label, c.PKCS11Token, err)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ var logServerHTTP = config.Port{Name: "LOG_SERVER_HTTP", Default: 8090}
 func TestWhatAServiceNamesIsFoundInItsArgumentsVariablesAndConfiguration(t *testing.T) {
 	// Names that look like a port, and have to be quoted. The folder is never made.
 	state := filepath.Join(os.TempDir(), `r&d "port 3100 $x\`)
-	c, err := config.Load("/port 3100", []string{"SIGLOCAL_STATE=" + state, "SIGLOCAL_PORT_OFFSET=100"}, config.Part{Ports: []config.Port{logServerHTTP}})
+	c, err := config.Load("/port 3100", []string{"SIGLOCAL_STATE=" + state, "SIGLOCAL_PORT_OFFSET=100", `SIGLOCAL_PKCS11_TOKEN=a "token" \ of/data/hsm`}, config.Part{Ports: []config.Port{logServerHTTP}})
 	if err != nil {
 		t.Fatal(err)
 	}
