@@ -277,21 +277,31 @@ func (s *stack) checkModes() {
 }
 
 func (s *stack) checkSecrets() {
-	files, err := filepath.Glob(filepath.Join(s.config.State, "secrets", "*"))
-	if err != nil || len(files) != 6 {
+	secrets := s.secrets()
+	if len(secrets) != 6 {
+		s.t.Fatalf("there are %d secrets", len(secrets))
+	}
+	for name, secret := range secrets {
+		if len(secret) != 32 {
+			s.t.Errorf("%s holds %d characters", name, len(secret))
+		}
+		s.checkSecret(name, []byte(secret))
+	}
+}
+
+// secrets are the stack's secrets, by name.
+func (s *stack) secrets() map[string]string {
+	s.t.Helper()
+	folder := filepath.Join(s.config.State, "secrets")
+	files, err := os.ReadDir(folder)
+	if err != nil || len(files) == 0 {
 		s.t.Fatalf("secrets are %v, %v", files, err)
 	}
+	all := map[string]string{}
 	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		secret := bytes.TrimSpace(content)
-		if len(secret) != 32 {
-			s.t.Errorf("%s holds %d characters", file, len(secret))
-		}
-		s.checkSecret(file, secret)
+		all[file.Name()] = strings.TrimSpace(s.read(filepath.Join(folder, file.Name())))
 	}
+	return all
 }
 
 // checkSecret looks for a secret among arguments and in logs.
@@ -301,11 +311,15 @@ func (s *stack) checkSecret(name string, secret []byte) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	logs, err := filepath.Glob(s.config.Log("*") + "*")
+	folder := filepath.Dir(s.config.Log("any"))
+	logs, err := os.ReadDir(folder)
 	if err != nil || len(logs) == 0 {
 		s.t.Fatalf("logs are %v, %v", logs, err)
 	}
-	for _, path := range append(public, logs...) {
+	for _, log := range logs {
+		public = append(public, filepath.Join(folder, log.Name()))
+	}
+	for _, path := range public {
 		if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, secret) {
 			s.t.Errorf("%s shows %s", path, name)
 		}
@@ -345,17 +359,9 @@ func (s *stack) checkExplain() {
 	if strings.Count(mermaid, ": ready<br>") != len(names) {
 		s.t.Errorf("%s", mermaid)
 	}
-	secrets, err := filepath.Glob(filepath.Join(s.config.State, "secrets", "*"))
-	if err != nil || len(secrets) == 0 {
-		s.t.Fatalf("secrets are %v, %v", secrets, err)
-	}
-	for _, file := range secrets {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if strings.Contains(text+svg+mermaid, string(bytes.TrimSpace(content))) {
-			s.t.Errorf("it shows the secret of %s", file)
+	for name, secret := range s.secrets() {
+		if strings.Contains(text+svg+mermaid, secret) {
+			s.t.Errorf("it shows the secret %s", name)
 		}
 	}
 }

@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"al.essio.dev/pkg/shellescape"
+
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/project"
@@ -259,11 +261,7 @@ func (s *stack) must(targets ...string) result {
 // program runs a built program in the environment that `mage env` makes, and in which it has to succeed.
 func (s *stack) program(name string, args ...string) string {
 	s.t.Helper()
-	quoted := []string{name}
-	for _, arg := range args {
-		quoted = append(quoted, "'"+arg+"'")
-	}
-	script := `eval "$(go tool mage env)"` + "\n" + strings.Join(quoted, " ")
+	script := `eval "$(go tool mage env)"` + "\n" + shellescape.QuoteCommand(append([]string{name}, args...))
 	r := s.run(s.config.Root, "sh", "-ec", script)
 	if r.code != 0 {
 		s.t.Fatalf("%s %q: %s", name, args, r)
