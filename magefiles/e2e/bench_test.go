@@ -4,8 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,11 +37,6 @@ func TestNoTuningTradesDurabilityForSpeed(t *testing.T) {
 func TestBenchMeasuresOnStacksOfItsOwnAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	tmp := filepath.Join(s.home, "t")
-	if err := os.Mkdir(tmp, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s.env = append(s.env, "TMPDIR="+tmp)
 	r := s.mage("bench", "-only=stop,commands", "-runs=1", "-o=json")
 	var result struct {
 		Machine string
@@ -70,16 +63,5 @@ func TestBenchMeasuresOnStacksOfItsOwnAndLeavesNothing(t *testing.T) {
 			t.Errorf("%s: %g, %g times", f.Figure, f.Median, f.Ratio)
 		}
 	}
-	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, process := range processes {
-		if line, err := os.ReadFile(process); err == nil && strings.Contains(string(line), tmp) {
-			t.Errorf("%s is left: %q", process, line)
-		}
-	}
-	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
-		t.Errorf("left are %v, %v", left, err)
-	}
+	s.nothingInScratch()
 }
