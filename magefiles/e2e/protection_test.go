@@ -98,7 +98,7 @@ func TestAnAttackStandsForItself(t *testing.T) {
 	s := newStack(t)
 	// Each needs something that others make too, when it comes first.
 	for _, name := range []string{"rewritten-entry", "dated-back", "moved-signature", "other-audience"} {
-		if r := s.must("demo:tamper", "-only="+name); !strings.Contains(r.stdout, "\n1. ") || !strings.Contains(r.stdout, "1 attacks, and each was noticed.") {
+		if r := s.must("demo:tamper", "-only="+name); !strings.Contains(r.stdout, "\n1. ") || !strings.Contains(r.stdout, "The attack was noticed.") {
 			t.Errorf("%s: %s", name, r)
 		}
 	}

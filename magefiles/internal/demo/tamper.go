@@ -37,6 +37,9 @@ func (d *Demo) TamperWith(attacks []attack.Attack) (err error) {
 		}
 		d.report(one, attempt, did, cut(line, 200))
 	}
+	if len(attacks) == 1 {
+		return d.done("The attack was noticed.", "")
+	}
 	return d.done(fmt.Sprintf("%d attacks, and each was noticed.", len(attacks)), "")
 }
 

@@ -27,8 +27,8 @@ const (
 	Ed25519 Kind = "Ed25519"
 )
 
-// mend ends the messages about a key that is not as it was made.
-const mend = "put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`"
+// fix ends the messages about a key that is not as it was made.
+const fix = "put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`"
 
 // Ensure makes a private key in the file private, unless it is there, and writes its public half to the file public. A
 // public half without its private key is an error: with another key, nothing that was signed would verify. With a
@@ -38,7 +38,7 @@ func Ensure(kind Kind, private, public, password string) error {
 	content, err := os.ReadFile(private)
 	if errors.Is(err, os.ErrNotExist) {
 		if _, lost := os.Stat(public); lost == nil {
-			return fmt.Errorf("the private key %s, whose public half is in %s, is not there: "+mend, private, public)
+			return fmt.Errorf("the private key %s, whose public half is in %s, is not there: "+fix, private, public)
 		}
 		content, err = generate(kind, password)
 		if err == nil {
@@ -50,7 +50,7 @@ func Ensure(kind Kind, private, public, password string) error {
 	}
 	key, err := parse(content, password)
 	if err != nil {
-		return fmt.Errorf("%s: %w: "+mend, private, err)
+		return fmt.Errorf("%s: %w: "+fix, private, err)
 	}
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {

@@ -62,29 +62,29 @@ func checkTimestamping(dir string, now time.Time) error {
 	keyFile, chainFile := filepath.Join(dir, TimestampingKey), filepath.Join(dir, TimestampingChain)
 	content, err := os.ReadFile(keyFile)
 	if err != nil {
-		return fmt.Errorf("%w: "+mend, err)
+		return fmt.Errorf("%w: "+fix, err)
 	}
 	key, err := parse(content, "")
 	if err != nil {
-		return fmt.Errorf("%s: %w: "+mend, keyFile, err)
+		return fmt.Errorf("%s: %w: "+fix, keyFile, err)
 	}
 	content, err = os.ReadFile(chainFile)
 	if err != nil {
-		return fmt.Errorf("%w: "+mend, err)
+		return fmt.Errorf("%w: "+fix, err)
 	}
 	var chain []*x509.Certificate
 	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return fmt.Errorf("%s: %w: "+mend, chainFile, err)
+			return fmt.Errorf("%s: %w: "+fix, chainFile, err)
 		}
 		chain = append(chain, certificate)
 	}
 	if len(chain) != len(timestamping) {
-		return fmt.Errorf("%s holds %d certificates, not %d: "+mend, chainFile, len(chain), len(timestamping))
+		return fmt.Errorf("%s holds %d certificates, not %d: "+fix, chainFile, len(chain), len(timestamping))
 	}
 	if public, ok := key.Public().(*ecdsa.PublicKey); !ok || !public.Equal(chain[0].PublicKey) {
-		return fmt.Errorf("%s is not the certificate of the key in %s: "+mend, chainFile, keyFile)
+		return fmt.Errorf("%s is not the certificate of the key in %s: "+fix, chainFile, keyFile)
 	}
 	return CheckClock("the timestamp authority's certificate", chain[0], now)
 }

@@ -231,7 +231,7 @@ func (e *Engine) died(s Service, format string, args ...any) error {
 func (e *Engine) advice(s Service) string {
 	hint := s.Hint
 	if hint == "" {
-		hint = "mend what the log says, then run `go tool mage start` again: it goes on from here"
+		hint = "fix what the log says, then run `go tool mage start` again: it goes on from here"
 	}
 	return fmt.Sprintf("%sThe whole log: %s\nWhat to try: %s", LogTail(e.Config.Log(s.Name), 10), e.Config.Log(s.Name), hint)
 }
