@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -296,131 +298,196 @@ func (s *stack) interrupt(after time.Duration, sig syscall.Signal, target string
 	return cmd.ProcessState.ExitCode() != 0
 }
 
+// damages are what becomes of a file: what is left of its content, nil if it is deleted.
+var damages = []struct {
+	name string
+	left func([]byte) []byte
+}{
+	{"emptied", func([]byte) []byte { return []byte{} }},
+	{"cut", func(whole []byte) []byte { return whole[:len(whole)/2] }},
+	{"garbled", func(whole []byte) []byte {
+		garbled := bytes.Clone(whole)
+		random := dice(5)
+		for i := range garbled {
+			garbled[i] = byte(random.Uint32())
+		}
+		return garbled
+	}},
+	{"deleted", func([]byte) []byte { return nil }},
+}
+
+// TestFaultDamagedFiles damages each kind of file below the state folder in each way, while the stack is stopped and while it
+// runs. A start and a restart either name the file and leave what runs alone, or go on with nothing lost.
 func TestFaultDamagedFiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	image := s.image(s.must("demo:rekor", "demo:keyless", "demo:bundle", "start"))
+	demos := s.must("demo:rekor", "demo:keyless", "demo:bundle", "demo:attest", "start", "rekor:monitor")
+	image := s.image(demos)
 	s.must("stop")
-	damages := map[string]func([]byte) []byte{
-		"emptied": func([]byte) []byte { return nil },
-		"cut":     func(whole []byte) []byte { return whole[:len(whole)/2] },
-		"garbled": func(whole []byte) []byte {
-			garbled := bytes.Clone(whole)
-			random := dice(5)
-			for i := range garbled {
-				garbled[i] = byte(random.Uint32())
-			}
-			return garbled
-		},
-	}
-	files := s.worthDamaging()
-	kinds := []string{"emptied", "cut", "garbled"}
-	refused, survived := 0, 0
+	whole := filepath.Join(s.home, "whole")
+	s.copyFolder(s.config.State, whole)
+	files := s.kindsOfFiles()
+	cases, refused, healed := 0, 0, 0
 	for i, file := range files {
-		for j, kind := range kinds {
-			if os.Getenv("FAULT_ROUNDS") != "full" && (i%3 != 0 || j != i/3%len(kinds)) {
-				continue
-			}
-			whole, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			info, err := os.Stat(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			write := func(content []byte) {
-				if err := os.WriteFile(file, content, info.Mode().Perm()); err != nil {
-					t.Fatal(err)
+		for j, damage := range damages {
+			for k, running := range []bool{false, true} {
+				// Without all rounds each third file once, in a way and at a time that go round.
+				if os.Getenv("FAULT_ROUNDS") != "full" && (i%3 != 0 || j != i/3%len(damages) || k != i/3%2) {
+					continue
 				}
+				cases++
+				name := fmt.Sprintf("%s %s, running %v", strings.TrimPrefix(file, s.config.State+"/"), damage.name, running)
+				r := s.damaged(name, file, damage.left, running)
+				if r.code == 0 {
+					healed++
+					s.nothingIsLost(name, file, image)
+				} else {
+					refused++
+				}
+				s.mage("stop")
+				s.killAll()
+				s.copyFolder(whole, s.config.State)
 			}
-			database := strings.HasPrefix(file, s.config.Data("mariadb"))
-			if database {
-				// Its files belong together: what the server makes of the others meanwhile is put back too.
-				s.copyDatabase(s.config.Data("mariadb"), s.config.Data("mariadb.copy"))
-			}
-			write(damages[kind](whole))
-			r := s.mage("start")
-			named := strings.Contains(r.stderr, file) || strings.Contains(r.stderr, filepath.Base(file))
-			// What the database's own files say about themselves is in its log, which is shown and named.
-			if database {
-				named = strings.Contains(r.stderr, s.config.Log("mariadb"))
-			}
-			// A token's files are the module's: what is named is their folder.
-			if strings.HasPrefix(file, s.config.Data("hsm")) {
-				named = strings.Contains(r.stderr, s.config.Data("hsm"))
-			}
-			switch {
-			case r.code == 0:
-				survived++
-			case !named:
-				t.Errorf("%s %s: the message does not name it: %s", file, kind, r)
-			case strings.Contains(r.stderr, "goroutine "):
-				t.Errorf("%s %s: the message is a stack trace: %s", file, kind, r)
-			default:
-				refused++
-			}
-			s.mage("stop")
-			s.killAll()
-			if database {
-				s.copyDatabase(s.config.Data("mariadb.copy"), s.config.Data("mariadb"))
-				continue
-			}
-			write(whole)
 		}
 	}
 	s.must("start")
 	s.only(names...)
 	s.verifyAll(image)
-	t.Logf("%d kinds of damage to %d files: %d were named, %d did no harm; everything verifies once they are put back", refused+survived, len(files), refused, survived)
+	t.Logf("%d damages to %d kinds of files: %d were named, %d did no harm; everything verifies once they are put back", cases, len(files), refused, healed)
 }
 
-// copyDatabase makes the folder to what the folder from is.
-func (s *stack) copyDatabase(from, to string) {
+// damaged damages a file of the stack, which is stopped or is started before that, and starts or restarts it.
+func (s *stack) damaged(name, file string, left func([]byte) []byte, running bool) result {
+	s.t.Helper()
+	if running {
+		s.must("start")
+	}
+	content, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return result{} // gone when the stack runs, or there only then
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if content = left(content); content == nil {
+		err = os.Remove(file)
+	} else {
+		err = os.WriteFile(file, content, 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	before := s.pids()
+	r := s.mage("start")
+	if r.code == 0 && running {
+		r = s.mage("restart", "all")
+	}
+	if r.code == 0 {
+		return r
+	}
+	named := []string{file, filepath.Base(file)}
+	switch {
+	case strings.HasPrefix(file, s.config.Data("mariadb")):
+		// What MariaDB says of its own files is in its log, which is shown and named.
+		named = []string{s.config.Log("mariadb"), s.config.Data("mariadb")}
+	case strings.HasPrefix(file, s.config.Data("hsm")):
+		// A token's files are the module's: their folder is named.
+		named = []string{s.config.Data("hsm")}
+	case strings.HasPrefix(file, s.config.Data("rekor-tiles")):
+		named = append(named, s.config.Log("rekor-tiles"))
+	}
+	if !slices.ContainsFunc(named, func(one string) bool { return strings.Contains(r.stderr, one) }) {
+		s.t.Errorf("%s: the message does not name it: %s", name, r)
+	}
+	if strings.Contains(r.stderr, "goroutine ") {
+		s.t.Errorf("%s: the message is a stack trace: %s", name, r)
+	}
+	// What a daemon alone can find in its data is found when it starts.
+	if after := s.pids(); running && fmt.Sprint(after) != fmt.Sprint(before) && !strings.HasPrefix(file, s.config.Data("")) {
+		s.t.Errorf("%s: %v ran, and after the restart was refused %v", name, before, after)
+	}
+	return r
+}
+
+// nothingIsLost verifies what was signed before a file was damaged, of which the damaged stack has said nothing, and signs more.
+func (s *stack) nothingIsLost(name, file, image string) {
+	s.t.Helper()
+	for _, found := range []string{s.config.Data("registry"), s.config.Data("artifact"), s.config.Key("cosign"), s.config.SecretFile(config.CosignPassword)} {
+		if strings.HasPrefix(file, found) {
+			return // clients find that out: by the digest, the signature or the password
+		}
+	}
+	const script = `
+try() { "$@" >"$SAID" 2>&1 || { echo "this fails: $*"; cat "$SAID"; }; }
+eval "$(go tool mage env)"
+try cosign verify --certificate-identity="$EMAIL" --certificate-oidc-issuer="$ISSUER_URL" "$IMAGE"
+try rekor-cli verify --store_tree_state=false --artifact "$ARTIFACT" --signature "$ARTIFACT.sig" --public-key "$KEY"
+try go tool mage rekor:monitor
+export COSIGN_IDENTITY_TOKEN="$(go tool mage dex:token)"
+try cosign sign-blob --bundle "$NEW" "$ARTIFACT"
+eval "$(go tool mage env -trust=root)"
+set -- --certificate-identity="$EMAIL" --certificate-oidc-issuer="$ISSUER_URL" --new-bundle-format --use-signed-timestamps --bundle
+try cosign verify-blob "$@" "$ARTIFACT.sigstore.json" "$ARTIFACT"
+try cosign sign-blob --new-bundle-format --bundle "$NEW" "$ARTIFACT"
+try cosign verify-blob "$@" "$NEW" "$ARTIFACT"
+`
+	env := s.env
+	s.env = append(slices.Clone(s.env), "EMAIL="+s.config.Email, "IMAGE="+image, "KEY="+s.config.Key("cosign.pub"),
+		"ARTIFACT="+s.config.Data("artifact.txt"), "NEW="+filepath.Join(s.home, "new.json"), "SAID="+filepath.Join(s.home, "said"))
+	if r := s.run(s.config.Root, "sh", "-c", script); r.code != 0 || r.stdout != "" {
+		s.t.Errorf("%s: the stack starts, and %s", name, r)
+	}
+	s.env = env
+}
+
+// copyFolder makes the folder to what the folder from is.
+func (s *stack) copyFolder(from, to string) {
 	s.t.Helper()
 	if r := s.run("/", "sh", "-ec", `rm -rf "$2" && cp -a "$1" "$2"`, "sh", from, to); r.code != 0 {
 		s.t.Fatalf("%s", r)
 	}
 }
 
-// worthDamaging lists what a stack cannot make again or reads at its start: each kind of file once.
-func (s *stack) worthDamaging() []string {
+// kindsOfFiles lists the files of the stopped stack, of those that are many of a kind one each. Logs, temporary files and the
+// clients' caches are nobody's to read.
+func (s *stack) kindsOfFiles() []string {
 	s.t.Helper()
-	files := []string{
-		s.config.Data("tuf/1.root.json"), s.config.Data("tuf/1.targets.json"), s.config.Data("tuf/timestamp.json"), s.config.Data("rekor-tiles/checkpoint"),
-		s.config.Trust("trusted_root.json"), s.config.Data("mariadb") + "/ibdata1", s.config.Data("mariadb") + "/aria_log_control", s.config.Data("mariadb") + "/ib_logfile0",
-		filepath.Join(s.config.State, ".sigstore-local"), s.config.Run("rekor.pid"), s.config.Run("stack.lock"),
+	// By the first that matches; what is between the parentheses tells the kinds apart.
+	kinds := []*regexp.Regexp{
+		regexp.MustCompile(`^(?:logs|tmp|home|support)/`),
+		regexp.MustCompile(`^data/(mariadb)/(?:ibdata1|ib_logfile0|aria_log_control|aria_log\.0+1|mysql/global_priv\.MAI|trillian/SequencedLeafData\.ibd)$`),
+		regexp.MustCompile(`^data/(?:mariadb)/(prepared|accounts)$`),
+		regexp.MustCompile(`^data/mariadb/`),
+		regexp.MustCompile(`^data/registry/manifests/[^/]+/(digests|tags)/`),
+		regexp.MustCompile(`^data/registry/(blobs)/`),
+		regexp.MustCompile(`^data/rekor-tiles/tile/(entries|\d+)/`),
+		regexp.MustCompile(`^data/(rekor-attestations)/`),
+		regexp.MustCompile(`^data/tuf/targets/[0-9a-f]+(\..+)$`),
+		regexp.MustCompile(`^data/hsm/[^/]+/(token|generation|[^/]+\.lock|[^/]+\.object)$`),
+		regexp.MustCompile(`^keys/(tuf)/`),
+		regexp.MustCompile(`^(.*)$`),
 	}
-	for _, name := range []string{"rekor.pem", "rekor.pub", "ctfe.pem", "ctfe.pub", "ca-root.pem", "cosign.key", "cosign.pub", "rekor-tiles.pem", "tsa/key.pem", "tsa/chain.pem"} {
-		files = append(files, s.config.Key(name))
-	}
-	for _, folder := range []string{"secrets", "config", "data/registry/manifests/rekor-cli/digests", "data/registry/manifests/rekor-cli/tags", "data/registry/blobs/sha256"} {
-		entries, err := os.ReadDir(filepath.Join(s.config.State, folder))
-		if err != nil {
-			s.t.Fatal(err)
+	unread := map[int]bool{0: true, 3: true}
+	var files []string
+	seen := map[string]bool{}
+	err := filepath.WalkDir(s.config.State, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
 		}
-		if folder != "secrets" {
-			entries = entries[:1]
+		name := strings.TrimPrefix(path, s.config.State+"/")
+		at := slices.IndexFunc(kinds, func(kind *regexp.Regexp) bool { return kind.MatchString(name) })
+		kind := fmt.Sprint(at, kinds[at].FindStringSubmatch(name)[1:])
+		if at == 1 {
+			kind = name
 		}
-		for _, entry := range entries {
-			files = append(files, filepath.Join(s.config.State, folder, entry.Name()))
-		}
-	}
-	token, object := false, false
-	err := filepath.WalkDir(s.config.Data("hsm"), func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil || entry.IsDir():
-		case filepath.Base(path) == "token.object" && !token:
-			token = true
+		if !unread[at] && !seen[kind] {
+			seen[kind] = true
 			files = append(files, path)
-		case strings.HasSuffix(path, ".object") && filepath.Base(path) != "token.object" && !object:
-			object = true
-			files = append(files, path)
 		}
-		return err
+		return nil
 	})
-	if err != nil {
-		s.t.Fatal(err)
+	if err != nil || len(files) < 50 {
+		s.t.Fatalf("only these files are found: %v, %v", files, err)
 	}
 	return files
 }

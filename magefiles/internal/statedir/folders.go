@@ -58,7 +58,8 @@ func CheckFolder(c config.Config) error {
 		if ok, err := marked(); ok {
 			return err
 		}
-		return fmt.Errorf("the state folder %s was not made by this project and holds %s: "+otherFolder, c.State, name)
+		return fmt.Errorf("the state folder %s holds %s, and has no file %s, by which the folder of a stack is known: if it is one, make that file anew, empty; otherwise "+otherFolder,
+			c.State, name, marker)
 	}
 	return nil
 }
