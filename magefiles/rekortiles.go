@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/magefile/mage/mg"
@@ -9,6 +10,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/keys"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/tilelog"
 )
 
 // RekorTiles is Rekor v2, the signature transparency log as tiles in files, which needs no database.
@@ -16,7 +18,7 @@ type RekorTiles mg.Namespace
 
 // Start runs Rekor v2.
 func (RekorTiles) Start(ctx context.Context) error {
-	if err := needs(ctx, Build, rekorTilesKey); err != nil {
+	if err := needs(ctx, Build, rekorTilesKey, rekorTilesLog); err != nil {
 		return err
 	}
 	return start(ctx, rekorTiles, nil)
@@ -30,6 +32,22 @@ func rekorTilesKey(ctx context.Context) error {
 		return err
 	}
 	return keys.Ensure(keys.Ed25519, s.Config.Key("rekor-tiles.pem"), s.Config.Key("rekor-tiles.pub"), "")
+}
+
+// rekorTilesLog refuses a log that is damaged in a way in which the server would lose or corrupt it.
+func rekorTilesLog(ctx context.Context) error {
+	if err := needs(ctx, rekorTilesKey); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	log := tilelog.Log{Dir: s.Config.Data("rekor-tiles"), Origin: s.Config.RekorV2Origin(), Key: s.Config.Key("rekor-tiles.pub")}
+	if err := log.Check(); err != nil {
+		return fmt.Errorf("rekor-tiles: %w", err)
+	}
+	return nil
 }
 
 // Restart builds what has changed of Rekor v2 and restarts that alone.
@@ -47,7 +65,7 @@ var (
 )
 
 func rekorTilesComponent() component {
-	return component{describe: rekorTiles, start: RekorTiles.Start, stop: RekorTiles.Stop, prepare: []any{rekorTilesKey}}
+	return component{describe: rekorTiles, start: RekorTiles.Start, stop: RekorTiles.Stop, prepare: []any{rekorTilesKey, rekorTilesLog}}
 }
 
 func rekorTiles(c config.Config) service.Service {

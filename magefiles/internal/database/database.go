@@ -159,14 +159,14 @@ func Prepare(ctx context.Context, c config.Config) error {
 	statements = append(statements, fmt.Sprintf("ALTER USER root@localhost IDENTIFIED BY '%s'", password))
 	strangers, err := strangers(ctx, db)
 	if err != nil {
-		return err
+		return unreadable(c, err)
 	}
 	statements = append(strangers, statements...)
 	// All of them take longer than MariaDB's own start. The mark is in the folder of the data that they have been done to.
 	mark := filepath.Join(c.Data("mariadb"), "prepared")
 	done := fmt.Sprintf("%x\n", sha256.Sum256([]byte(strings.Join(statements, "\n"))))
 	if known, err := os.ReadFile(mark); err == nil && string(known) == done {
-		return nil
+		return checkTables(ctx, c, db)
 	}
 	session, err := db.Conn(ctx)
 	if err != nil {
@@ -183,13 +183,45 @@ func Prepare(ctx context.Context, c config.Config) error {
 	return renameio.WriteFile(mark, []byte(done), 0o600, renameio.WithTempDir(filepath.Dir(mark)))
 }
 
+// checkTables reads a row of each table, since MariaDB starts with tables whose files are damaged and finds that out only when
+// somebody asks for what is in them.
+func checkTables(ctx context.Context, c config.Config, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA IN ('"+
+		strings.Join(databases, "', '")+"')")
+	if err != nil {
+		return fmt.Errorf("list MariaDB's tables: %w", err)
+	}
+	defer rows.Close()
+	var selects []string
+	for rows.Next() {
+		var schema, table string
+		if err := rows.Scan(&schema, &table); err != nil {
+			return err
+		}
+		selects = append(selects, fmt.Sprintf("(SELECT 1 FROM `%s`.`%s` LIMIT 1)", schema, table))
+	}
+	if err := rows.Err(); err != nil || len(selects) == 0 {
+		return err
+	}
+	if _, err := db.ExecContext(ctx, strings.Join(selects, " UNION ALL ")); err != nil {
+		return unreadable(c, err)
+	}
+	return nil
+}
+
+// unreadable says how to go on with tables whose files are damaged.
+func unreadable(c config.Config, err error) error {
+	return fmt.Errorf("MariaDB cannot read its tables: %w: put back a copy of %s, or wipe the stack's data and keys with `go tool mage reset`; its log is %s",
+		err, c.Data("mariadb"), c.Log("mariadb"))
+}
+
 // strangers are the statements that drop the accounts that mariadb-install-db makes beside root's, without a password.
 func strangers(ctx context.Context, db *sql.DB) ([]string, error) {
 	rows, err := db.QueryContext(ctx,
 		"SELECT CONCAT('DROP USER ', QUOTE(User), '@', QUOTE(Host)) FROM mysql.user "+
 			"WHERE (User, Host) <> ('root', 'localhost') AND User NOT IN ('mariadb.sys', 'trillian', 'rekor', 'dex')")
 	if err != nil {
-		return nil, fmt.Errorf("prepare MariaDB: list its accounts: %w", err)
+		return nil, err
 	}
 	defer rows.Close()
 	var statements []string

@@ -62,3 +62,13 @@ func ProcessorTime(pid int) time.Duration {
 	}
 	return sum
 }
+
+// Program is the path of the program of a process, or "" if this user may not see it.
+func Program(pid int) string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return ""
+	}
+	// A program that was built anew since has its old file deleted.
+	return strings.TrimSuffix(path, " (deleted)")
+}

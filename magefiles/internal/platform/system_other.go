@@ -37,3 +37,6 @@ func Memory(pid int) int64 {
 
 // ProcessorTime is 0: what ps tells of it differs from system to system.
 func ProcessorTime(int) time.Duration { return 0 }
+
+// Program is "": there is no portable way to the path of a process's program.
+func Program(int) string { return "" }

@@ -51,7 +51,7 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (started b
 		// It was about to end, as after a stop that was interrupted.
 	}
 	for _, port := range s.Listens {
-		if err := PortFree(e.Config, port); err != nil {
+		if err := e.portFree(s, port); err != nil {
 			return false, err
 		}
 	}
@@ -121,7 +121,7 @@ func (e *Engine) Check(s Service) error {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	for _, port := range s.Listens {
-		err := PortFree(e.Config, port)
+		err := e.portFree(s, port)
 		// Delve's child is it that listens. Where the system does not tell who does, it is taken for the service.
 		if listener := platform.ListenerPID(e.Config.Address(port)); err != nil && alive && (listener == p.pid || listener == 0 || e.UnderDelve(s)) {
 			continue
@@ -136,6 +136,20 @@ func (e *Engine) Check(s Service) error {
 		}
 	}
 	return nil
+}
+
+// portFree is PortFree for a port of s. A daemon whose PID file was deleted is nobody's to stop any more, and still has the
+// port: it is named as what it is.
+func (e *Engine) portFree(s Service, port config.Port) error {
+	err := PortFree(e.Config, port)
+	if err == nil {
+		return nil
+	}
+	pid := platform.ListenerPID(e.Config.Address(port))
+	if _, alive, lockErr := e.running(s); pid == 0 || alive || lockErr != nil || platform.Program(pid) != s.Program {
+		return err
+	}
+	return fmt.Errorf("%w (if that is this stack's own, whose PID file %s is gone, `kill %d` ends it)", err, e.pidFile(s), pid)
 }
 
 // launch starts the program of s in a session of its own, so that neither Ctrl-C nor a closed terminal ends it, with a
