@@ -558,6 +558,51 @@ func TestFaultAStateFolderThatCannotBeUsed(t *testing.T) {
 			t.Errorf("%s", r)
 		}
 	})
+	t.Run("read-only while it runs", func(t *testing.T) {
+		s := newStack(t)
+		// What runs is seen and left alone until the folder can be written to again.
+		script := `mount --bind "$1" "$1" || exit 90
+trap 'go tool mage stop >/dev/null 2>&1' EXIT # nobody outside sees what runs here
+go tool mage demo:rekor >/dev/null || exit 91
+mount -o remount,ro,bind "$1"
+go tool mage status >/dev/null || exit 92
+for target in start stop "restart rekor" rekor:restart; do
+  go tool mage $target 2>>"$2" && exit 93
+done
+go tool mage status >/dev/null || exit 94
+mount -o remount,rw,bind "$1"
+go tool mage restart rekor && go tool mage demo:rekor >/dev/null || exit 95
+go tool mage stop; cat "$2"`
+		if err := os.Mkdir(s.config.State, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		r := s.run(s.config.Root, "unshare", "--mount", "sh", "-c", script, "sh", s.config.State, filepath.Join(s.home, "said"))
+		if r.code != 0 || strings.Count(r.stdout, "read-only file system") != 4 || strings.Count(r.stdout, "SIGLOCAL_STATE") != 4 {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("a full disk while it runs", func(t *testing.T) {
+		s := newStack(t)
+		// No signature that was acknowledged is lost, and the stack works again once there is room.
+		script := `mount -t tmpfs -o size=500m none "$1" || exit 90
+trap 'go tool mage stop >/dev/null 2>&1' EXIT
+go tool mage demo:rekor demo:bundle >/dev/null || exit 91
+dd if=/dev/zero of="$1/tmp/filler" bs=1M 2>/dev/null
+go tool mage status >/dev/null || exit 92
+go tool mage tuf:start 2>"$2" && exit 93
+timeout 20 go tool mage demo:rekor >/dev/null 2>&1
+rm "$1/tmp/filler"
+go tool mage start && go tool mage demo:rekor demo:bundle >/dev/null || exit 94
+go tool mage rekor:monitor >/dev/null || exit 95
+go tool mage stop; cat "$2"`
+		if err := os.Mkdir(s.config.State, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		r := s.run(s.config.Root, "unshare", "--mount", "sh", "-c", script, "sh", s.config.State, filepath.Join(s.home, "said"))
+		if r.code != 0 || !strings.Contains(r.stdout, "no space left on device") || !strings.Contains(r.stdout, s.config.State) {
+			t.Errorf("%s", r)
+		}
+	})
 	t.Run("a full disk", func(t *testing.T) {
 		s := newStack(t)
 		if err := os.Mkdir(s.config.State, 0o700); err != nil {
