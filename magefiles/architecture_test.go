@@ -81,9 +81,39 @@ func (nothing) Import(path string) (*types.Package, error) {
 	return types.NewPackage(path, filepath.Base(path)), nil
 }
 
-// stops are the functions that end services: Stop of a namespace, and those for parts of one.
-func stops(function *ast.FuncDecl) bool {
-	return strings.HasPrefix(strings.ToLower(function.Name.Name), "stop")
+// stops says whether a function ends services: Stop of a namespace, or one of those of the same form for a part of it.
+func stops(function *ast.FuncDecl, targets [][2]string) bool {
+	name := function.Name.Name
+	if function.Recv != nil {
+		name = named(function.Recv.List[0].Type) + "." + name
+	}
+	return function.Recv != nil && function.Name.Name == "Stop" || slices.ContainsFunc(targets, func(one [2]string) bool { return one[1] == name })
+}
+
+// targetsOf are the targets of components that start them and stop them, by name, as they stand where components are made.
+func targetsOf(s source) [][2]string {
+	var targets [][2]string
+	for _, file := range s.files {
+		ast.Inspect(file, func(node ast.Node) bool {
+			one, ok := node.(*ast.CompositeLit)
+			if !ok || one.Type == nil || named(one.Type) != "component" {
+				return true
+			}
+			var target [2]string
+			for _, element := range one.Elts {
+				pair := element.(*ast.KeyValueExpr)
+				switch named(pair.Key) {
+				case "start":
+					target[0] = named(pair.Value)
+				case "stop":
+					target[1] = named(pair.Value)
+				}
+			}
+			targets = append(targets, target)
+			return true
+		})
+	}
+	return targets
 }
 
 // A file that uses another, which uses the first in turn, can be neither read nor moved alone. What a Stop stands on is the
@@ -91,12 +121,12 @@ func stops(function *ast.FuncDecl) bool {
 // begin with what is in it.
 func TestNoFilesOfTheTargetsUseEachOtherInACycle(t *testing.T) {
 	s := readSource(t)
-	uses := map[string]map[string]bool{}
+	uses, targets := map[string]map[string]bool{}, targetsOf(s)
 	for _, file := range s.files {
 		from := s.set.File(file.Pos()).Name()
 		uses[from] = map[string]bool{}
 		for _, declaration := range file.Decls {
-			if function, ok := declaration.(*ast.FuncDecl); ok && stops(function) {
+			if function, ok := declaration.(*ast.FuncDecl); ok && stops(function, targets) {
 				continue
 			}
 			ast.Inspect(declaration, func(node ast.Node) bool {
@@ -229,28 +259,7 @@ func reach(needs map[string][]string, from, to string) bool {
 func TestStopMirrorsStart(t *testing.T) {
 	s := readSource(t)
 	needs := dependencies(s)
-	// The names of the targets stand where components are made.
-	var targets [][2]string
-	for _, file := range s.files {
-		ast.Inspect(file, func(node ast.Node) bool {
-			one, ok := node.(*ast.CompositeLit)
-			if !ok || one.Type == nil || named(one.Type) != "component" {
-				return true
-			}
-			var target [2]string
-			for _, element := range one.Elts {
-				pair := element.(*ast.KeyValueExpr)
-				switch named(pair.Key) {
-				case "start":
-					target[0] = named(pair.Value)
-				case "stop":
-					target[1] = named(pair.Value)
-				}
-			}
-			targets = append(targets, target)
-			return true
-		})
-	}
+	targets := targetsOf(s)
 	if len(targets) != len(components()) {
 		t.Fatalf("the targets are %v", targets)
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/magefile/mage/mg"
@@ -34,10 +33,7 @@ type component struct {
 var described stack.Descriptions
 
 // shared is what the targets of one mage process share.
-type shared struct {
-	*stack.Stack
-	changes atomic.Int64 // how often a service was started or stopped, or the stack wiped
-}
+type shared struct{ *stack.Stack }
 
 // load reads the configuration, once for all targets of this process.
 var load = sync.OnceValues(func() (*shared, error) {
@@ -54,7 +50,7 @@ var load = sync.OnceValues(func() (*shared, error) {
 		return nil, err
 	}
 	interruptOnTerm()
-	return &shared{Stack: s}, nil
+	return &shared{s}, nil
 })
 
 // interruptOnTerm makes of a SIGTERM or SIGHUP the SIGINT on which mage ends its targets in good order.
@@ -78,7 +74,7 @@ func acquire(ctx context.Context) (*shared, error) {
 
 // call is what a target that the user has called hands down, with the context, to those that it depends on.
 type call struct {
-	changes int64  // how often a service had been started or stopped when it began
+	changes int64  // stack.Stack.Changes when it began
 	only    string // the source whose checkout alone is built; all if empty
 	debug   string // the service that is started under Delve; none if empty
 	starts  *starts
@@ -98,7 +94,7 @@ func (s *shared) calledBy(ctx context.Context) (c call, first bool) {
 	if c, ok := ctx.Value(callKey{}).(call); ok {
 		return c, false
 	}
-	return call{changes: s.changes.Load(), starts: &starts{}}, true
+	return call{changes: s.Changes.Load(), starts: &starts{}}, true
 }
 
 // with is ctx with a call to hand down.
@@ -159,8 +155,8 @@ func up(ctx context.Context, targets ...any) error {
 	if err := needs(with(ctx, c), targets...); err != nil {
 		return err
 	}
-	if first && c.starts.started == 0 {
-		s.Console.Printf("%s already run.", strings.Join(c.starts.running, ", "))
+	if running := c.starts.running; first && c.starts.started == 0 && len(running) > 0 {
+		s.Console.Printf("Already running: %s.", strings.Join(running, ", "))
 	}
 	return nil
 }
@@ -182,7 +178,7 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	defer c.starts.mu.Unlock()
 	switch {
 	case started:
-		s.changes.Add(1)
+		s.Changes.Add(1)
 		c.starts.started++
 	case err == nil && first:
 		s.Console.Printf("%s already runs at %s.", one.Name, one.Address)
@@ -198,7 +194,7 @@ func stop(ctx context.Context, describe func(config.Config) service.Service) err
 	if err != nil {
 		return err
 	}
-	s.changes.Add(1)
+	s.Changes.Add(1)
 	return s.Engine.Stop(ctx, describe(s.Config))
 }
 

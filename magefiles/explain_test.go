@@ -133,16 +133,45 @@ func pictures(c config.Config) map[string]func(was string) (string, error) {
 	return map[string]func(string) (string, error){
 		"../docs/stack.svg":      svg(diagram.Light),
 		"../docs/stack-dark.svg": svg(diagram.Dark),
-		"../docs/what-runs.md": func(was string) (string, error) {
-			before, rest, begins := strings.Cut(was, madeBegins)
-			_, after, ends := strings.Cut(rest, madeEnds)
-			if !begins || !ends {
-				return "", fmt.Errorf("it does not have the lines\n%sand\n%s", madeBegins, madeEnds)
-			}
-			made := fmt.Sprintf("\n```mermaid\n%s```\n\n%s\n", diagram.Mermaid(drawn(c).Whole()), drawn(c).Table())
-			return before + madeBegins + made + madeEnds + after, nil
-		},
+		"../docs/what-runs.md":   between(fmt.Sprintf("\n```mermaid\n%s```\n\n%s\n", diagram.Mermaid(drawn(c).Whole()), drawn(c).Table())),
+		"../docs/settings.md":    between("\n" + portsAndSources(c) + "\n"),
 	}
+}
+
+// between puts what is made into a page, at its place.
+func between(made string) func(string) (string, error) {
+	return func(was string) (string, error) {
+		before, rest, begins := strings.Cut(was, madeBegins)
+		_, after, ends := strings.Cut(rest, madeEnds)
+		if !begins || !ends {
+			return "", fmt.Errorf("it does not have the lines\n%sand\n%s", madeBegins, madeEnds)
+		}
+		return before + madeBegins + made + madeEnds + after, nil
+	}
+}
+
+// portsAndSources are tables of the settings that follow from what services and clients are described with.
+func portsAndSources(c config.Config) string {
+	var ports, sources strings.Builder
+	ports.WriteString("| variable | port of | default |\n|---|---|---|\n")
+	sources.WriteString("| variable | a checkout of | for |\n|---|---|---|\n")
+	for _, one := range services(c) {
+		for _, port := range one.Listens {
+			fmt.Fprintf(&ports, "| `%s` | %s | `%d` |\n", port.Variable(), one.Name, port.Default)
+		}
+	}
+	fmt.Fprintf(&ports, "| `%s` | Delve, while a service is debugged | `%d` |\n", config.Debug.Variable(), config.Debug.Default)
+	fmt.Fprintf(&ports, "| `%s` | cosign, while `demo:login` waits for the browser | `%d` |\n", config.Callback.Variable(), config.Callback.Default)
+	for _, source := range c.Sources() {
+		var users []string
+		for _, one := range slices.Concat(services(c), clients(c)) {
+			if one.Source != nil && one.Source.Name == source.Name {
+				users = append(users, one.Name)
+			}
+		}
+		fmt.Fprintf(&sources, "| `%s` | %s | %s |\n", source.Variable(), source.Module, strings.Join(users, ", "))
+	}
+	return ports.String() + "\n" + sources.String()
 }
 
 func TestThePicturesAreWhatTheServicesAreStartedWith(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/magefile/mage/mg"
 
@@ -102,12 +101,7 @@ func hsm(ctx context.Context, c config.Config, action string) (string, error) {
 	if action == "init" {
 		args = append(args, "-so-pin-file", c.SecretFile(config.HSMSOPIN))
 	}
-	out, err := command.Output(ctx, command.New(ctx, c.Home(), append(os.Environ(), softHSMEnv(c)), c.Program("hsm"), args...))
-	if failure := (*command.Error)(nil); errors.As(err, &failure) && failure.Output != "" {
-		// What this project's own program says needs no frame.
-		err = errors.New(strings.TrimSpace(failure.Output))
-	}
-	return out, err
+	return command.OwnOutput(ctx, command.New(ctx, c.Home(), append(os.Environ(), softHSMEnv(c)), c.Program("hsm"), args...))
 }
 
 // softHSMEnv makes SoftHSM keep its tokens in the stack's state folder; other modules pay no heed to it.

@@ -45,6 +45,6 @@ func restartOnly(ctx context.Context, start any, components ...component) error 
 			return err
 		}
 	}
-	c.changes = s.changes.Load()
+	c.changes = s.Changes.Load()
 	return needs(with(ctx, c), start)
 }

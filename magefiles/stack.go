@@ -47,10 +47,6 @@ func services(c config.Config) []service.Service {
 	return all
 }
 
-func descriptions() stack.Descriptions {
-	return stack.Descriptions{Services: services, Clients: clients}
-}
-
 // Start brings up the whole stack, or what SIGLOCAL_SERVICES names; what runs is left alone.
 func Start(ctx context.Context) error {
 	s, err := load()
@@ -172,7 +168,7 @@ func Reset(ctx context.Context, yes *bool) error {
 			return nil
 		}
 	}
-	s.changes.Add(1)
+	s.Changes.Add(1)
 	if err := statedir.Wipe(s.Config); err != nil {
 		return err
 	}

@@ -32,6 +32,9 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 	listening := map[config.Port]string{}
 	var names []string
 	for _, s := range services(c) {
+		if slices.Contains(names, s.Name) {
+			t.Errorf("two services are called %s", s.Name)
+		}
 		names = append(names, s.Name)
 		if s.Name == "" || !filepath.IsAbs(s.Program) && s.Program != "mariadbd" || s.Address == "" || s.Ready == nil {
 			t.Errorf("%q lacks its program, address or probe", s.Name)

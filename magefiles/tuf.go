@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/magefile/mage/mg"
 
@@ -64,12 +62,7 @@ func tufRepository(ctx context.Context) error {
 
 // tufProgram runs the program tuf.
 func tufProgram(ctx context.Context, c config.Config, action string) (string, error) {
-	out, err := command.Output(ctx, command.New(ctx, c.Home(), []string{"HOME=" + c.Home()}, c.Program("tuf"), action, c.ConfigFile("tuf.json")))
-	if failure := (*command.Error)(nil); errors.As(err, &failure) && failure.Output != "" {
-		// What this project's own program says needs no frame.
-		err = errors.New(strings.TrimSpace(failure.Output))
-	}
-	return out, err
+	return command.OwnOutput(ctx, command.New(ctx, c.Home(), []string{"HOME=" + c.Home()}, c.Program("tuf"), action, c.ConfigFile("tuf.json")))
 }
 
 func tufComponent() component {

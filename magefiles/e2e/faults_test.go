@@ -497,7 +497,7 @@ func (s *stack) kindsOfFiles() []string {
 		if at == 1 {
 			kind = name
 		}
-		if !unread[at] && !seen[kind] {
+		if entry.Type().IsRegular() && !unread[at] && !seen[kind] {
 			seen[kind] = true
 			files = append(files, path)
 		}
@@ -560,17 +560,17 @@ func TestFaultAStateFolderThatCannotBeUsed(t *testing.T) {
 	})
 	t.Run("read-only while it runs", func(t *testing.T) {
 		s := newStack(t)
-		// What runs is seen and left alone until the folder can be written to again.
-		script := `mount --bind "$1" "$1" || exit 90
-trap 'go tool mage stop >/dev/null 2>&1' EXIT # nobody outside sees what runs here
+		// What runs is seen and left alone until the folder can be written to again. It is read-only for what comes later: a mount
+		// that has files open for writing cannot be made so.
+		script := `trap 'go tool mage stop >/dev/null 2>&1' EXIT # nobody outside sees what runs here
 go tool mage demo:rekor >/dev/null || exit 91
-mount -o remount,ro,bind "$1"
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 90
 go tool mage status >/dev/null || exit 92
 for target in start stop "restart rekor" rekor:restart; do
   go tool mage $target 2>>"$2" && exit 93
 done
 go tool mage status >/dev/null || exit 94
-mount -o remount,rw,bind "$1"
+umount "$1"
 go tool mage restart rekor && go tool mage demo:rekor >/dev/null || exit 95
 go tool mage stop; cat "$2"`
 		if err := os.Mkdir(s.config.State, 0o700); err != nil {

@@ -111,7 +111,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		holdDefaultPorts()
+		if err := holdDefaultPorts(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -126,18 +129,37 @@ func TestMain(m *testing.M) {
 		live.Range(func(dir, _ any) bool { _ = os.RemoveAll(dir.(string)); return true })
 		os.Exit(1)
 	}()
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, l := range held {
+		if other, err := net.Listen("tcp", l.Addr().String()); err == nil {
+			_ = other.Close()
+			fmt.Fprintf(os.Stderr, "the default port %s was not held\n", l.Addr())
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // holdDefaultPorts listens on every default port, as another stack does that runs on this machine: nothing of a stack that has
 // other ports may need one of them. What is taken already is held too.
-func holdDefaultPorts() {
+func holdDefaultPorts() error {
 	for _, part := range parts {
 		for _, port := range part.Ports {
-			_, _ = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port.Default))
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port.Default))
+			if errors.Is(err, syscall.EADDRINUSE) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			held = append(held, l)
 		}
 	}
+	return nil
 }
+
+// held are the listeners on default ports. They are kept here, since one that nobody refers to is closed.
+var held []net.Listener
 
 // newStack prepares a stack that ends with the test. Each of settings is NAME=value for its environment.
 func newStack(t *testing.T, settings ...string) *stack {

@@ -28,6 +28,7 @@ import (
 
 // Main does what mage.Main does, for the project that holds the working directory, and returns the exit code.
 func Main() int {
+	NoticeBrokenPipes()
 	code, err := run(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -73,6 +74,30 @@ func run(args []string) (int, error) {
 	return Execute(exec.Command("go", append([]string{"tool", project.Module + "/magefiles/cmd/magefile"}, args...)...), root, wd, false)
 }
 
+// brokenPipe is the exit code of a process whose output nobody reads any longer, as a shell has it.
+const brokenPipe = 128 + int(syscall.SIGPIPE)
+
+// NoticeBrokenPipes makes writing to a pipe that nobody reads any longer an error. It would otherwise end this process by a signal,
+// which the go(1) that calls it reports.
+func NoticeBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// Output is standard output. It remembers whether nobody reads it any longer.
+type Output struct{ broken bool }
+
+func (o *Output) Write(text []byte) (int, error) {
+	n, err := os.Stdout.Write(text)
+	o.broken = o.broken || errors.Is(err, syscall.EPIPE)
+	return n, err
+}
+
+// Code is the exit code of a program that would otherwise end with code.
+func (o *Output) Code(code int) int {
+	if o.broken {
+		return brokenPipe
+	}
+	return code
+}
+
 // wrongWords is the exit code for a command line that cannot be run; it is mage's too.
 const wrongWords = 2
 
@@ -93,8 +118,9 @@ func Help(known targets.List, target string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return wrongWords
 	}
-	fmt.Println(text)
-	return 0
+	var out Output
+	fmt.Fprintln(&out, text)
+	return out.Code(0)
 }
 
 // Compiled is the program that mage makes of a project's magefiles, which runs its targets.
@@ -163,10 +189,12 @@ func sources(root string) (string, error) {
 	return fmt.Sprintf("%x", hash.Sum(nil)), nil
 }
 
-// Execute runs cmd, which is the compiled targets or calls them, in the folder root for a user who is in wd, and returns
-// its exit code; that is 141, silently, if nobody reads its output any longer. On a terminal, Ctrl-C reaches them directly; elsewhere they, as the last of those that call each other, get
-// a process group of their own and one signal for however many arrive here at once: `go tool` passes on what its whole
-// group gets too, and mage takes a second signal for the wish to end without cleaning up.
+// Execute runs cmd, in the folder root for a user who is in wd, and returns its exit code; that is 141, silently, if nobody reads
+// its output any longer. With last, cmd is the compiled targets, and not another program that calls them.
+//
+// On a terminal, Ctrl-C reaches the targets directly. Elsewhere they get a process group of their own, and one signal for however
+// many arrive here at once: `go tool` passes on a signal that its whole process group has got already, and mage takes a second
+// one for the wish to end without cleaning up.
 func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 	cmd.Dir = root
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -204,7 +232,7 @@ func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 			}
 			// Whoever reads the output may stop before its end, as head does; that is no mistake of anybody's.
 			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGPIPE {
-				return 128 + int(syscall.SIGPIPE), nil // as a shell has it
+				return brokenPipe, nil
 			}
 			return 1, fmt.Errorf("the targets ended: %s", cmd.ProcessState)
 		}

@@ -46,10 +46,10 @@ func TestAWrongWordIsFoundBeforeAnyTargetRuns(t *testing.T) {
 	}
 }
 
-// As in `go tool mage status | true`. The first is run by the small program, the second by the one that holds mage.
+// As in `go tool mage status | true`: of what the targets, the small program and the one that holds mage print.
 func TestABrokenPipeIsSilent(t *testing.T) {
 	compile(t)
-	for _, args := range [][]string{{"-l"}, {"-t=1m", "status"}} {
+	for _, args := range [][]string{{"-l"}, {"-h", "logs"}, {"-h"}, {"-t=1m", "status"}} {
 		cmd := exec.Command("go", append([]string{"tool", "mage"}, args...)...)
 		read, write, err := os.Pipe()
 		if err != nil {

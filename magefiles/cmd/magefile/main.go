@@ -25,6 +25,7 @@ import (
 )
 
 func main() {
+	runner.NoticeBrokenPipes()
 	code, err := run(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -52,7 +53,8 @@ func run(args []string) (int, error) {
 		if err := os.Chdir(wd); err != nil {
 			return 1, err
 		}
-		return mage.ParseAndRun(os.Stdout, os.Stderr, os.Stdin, args), nil
+		var out runner.Output
+		return out.Code(mage.ParseAndRun(&out, os.Stderr, os.Stdin, args)), nil
 	}
 	if len(inv.Args) == 0 && !inv.List {
 		// Mage's own way, a variable Default, does not compile for a target that takes flags.

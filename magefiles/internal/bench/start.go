@@ -116,13 +116,13 @@ func (b *benchmark) start(ctx context.Context) error {
 func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error) {
 	script := "set -eu\npids=\n"
 	for _, one := range r.described() {
-		line := shellescape.QuoteCommand(append(append([]string{"env"}, r.Engine.Env(one)...), append([]string{one.Program}, one.Args...)...))
-		script += fmt.Sprintf("%s >/dev/null 2>&1 &\npids=\"$pids $!\"\n", line)
+		script += fmt.Sprintf("%s >/dev/null 2>&1 &\npids=\"$pids $!\"\n", r.command(one))
+		answers := fmt.Sprintf("[ -S %s ]", shellescape.Quote(one.Address))
 		if len(one.Listens) > 0 {
-			script += fmt.Sprintf("until (: </dev/tcp/127.0.0.1/%d) 2>/dev/null; do sleep 0.02; done\n", r.Config.Port(one.Listens[0]))
-		} else {
-			script += fmt.Sprintf("until [ -S %s ]; do sleep 0.02; done\n", shellescape.Quote(one.Address))
+			answers = fmt.Sprintf("(: </dev/tcp/127.0.0.1/%d) 2>/dev/null", r.Config.Port(one.Listens[0]))
 		}
+		// One that has ended is not waited for.
+		script += fmt.Sprintf("until %s; do kill -0 $! || exit 1; sleep 0.02; done\n", answers)
 	}
 	// Two signals: Trillian's daemons sleep for seconds after one.
 	script += "echo ready\nread -r _ || :\nkill $pids; sleep 0.3; kill $pids 2>/dev/null || :\nwait\n"
@@ -159,6 +159,12 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 		err = waited
 	}
 	return took, err
+}
+
+// command is the command line of a service, under the lock by which it is found and ended if this process is killed.
+func (r *rig) command(one service.Service) string {
+	launch := []string{r.Config.Program("launch"), r.Config.Run(one.Name + ".pid"), one.Program}
+	return shellescape.QuoteCommand(slices.Concat([]string{"env"}, r.Engine.Env(one), launch, one.Args))
 }
 
 // works waits until services answer.
@@ -203,8 +209,7 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 		if i == 0 {
 			window = []string{"new-session", "-d", "-s", "bench"}
 		}
-		line := "exec " + shellescape.QuoteCommand(append(append([]string{"env"}, r.Engine.Env(one)...), append([]string{one.Program}, one.Args...)...))
-		if _, err := tmux(ctx, append(window, line)...); err != nil {
+		if _, err := tmux(ctx, append(window, "exec "+r.command(one))...); err != nil {
 			return 0, err
 		}
 		switch one.Name {

@@ -38,7 +38,7 @@ func (e *CompileError) Error() string {
 }
 
 // Checkouts builds the programs of each source that is checked out, with the checkout's own go.mod, unless nothing in
-// it has changed. The programs that stand there stay as they are if it does not build. Of components other than the one
+// it has changed. The programs that stand there stay as they are if it does not build. Of sources other than the one
 // called only, if that is not empty, those stay that have ever been built.
 func (b *Builder) Checkouts(ctx context.Context, only string) error {
 	for _, source := range b.Config.Sources() {

@@ -120,13 +120,13 @@ func sh(variables []Variable) (string, error) {
 func fish(variables []Variable) (string, error) {
 	var out strings.Builder
 	for _, v := range variables {
-		value := quoteFish(v.Value)
+		value := QuoteFish(v.Value)
 		switch {
 		case v.Unset:
 			fmt.Fprintf(&out, "set -e %s\n", v.Name)
 			continue
 		case v.Secret != "":
-			value = `(cat ` + quoteFish(v.Secret) + `)`
+			value = `(cat ` + QuoteFish(v.Secret) + `)`
 		case v.Prepend:
 			value += " $" + v.Name
 		}
@@ -135,8 +135,8 @@ func fish(variables []Variable) (string, error) {
 	return out.String(), nil
 }
 
-// quoteFish quotes a text for fish, in which a backslash within single quotes escapes another and a single quote.
-func quoteFish(text string) string {
+// QuoteFish quotes a text for fish, in which a backslash within single quotes escapes another and a single quote.
+func QuoteFish(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
 }
 

@@ -59,6 +59,15 @@ func Output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	return stdout.String(), wrap(ctx, cmd, err, &stderr, &stdout)
 }
 
+// OwnOutput is Output for a program of this project's, whose words on standard error are the error, without a frame.
+func OwnOutput(ctx context.Context, cmd *exec.Cmd) (string, error) {
+	out, err := Output(ctx, cmd)
+	if failure := (*Error)(nil); errors.As(err, &failure) && failure.Output != "" {
+		err = errors.New(strings.TrimSpace(failure.Output))
+	}
+	return out, err
+}
+
 // Combined runs cmd and returns what it wrote to standard output and standard error, in the order in which it came. Each
 // of also gets it at once.
 func Combined(ctx context.Context, cmd *exec.Cmd, also ...io.Writer) (string, error) {

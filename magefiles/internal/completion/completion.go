@@ -9,6 +9,7 @@ import (
 
 	"al.essio.dev/pkg/shellescape"
 
+	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/targets"
 	"sigstore-local/magefiles/runner"
@@ -60,7 +61,7 @@ func Script(shell string, list targets.List, names map[string][]string) (string,
 	}
 	quote := shellescape.Quote
 	if shell == "fish" {
-		quote = quoteFish
+		quote = client.QuoteFish
 	}
 	functions := template.FuncMap{
 		"quote": quote,
@@ -128,9 +129,4 @@ func own() []flag {
 		{"-t=", "end the targets after this time, such as 5m30s"},
 		{"-v", "say which targets run"},
 	}
-}
-
-// quoteFish quotes a text for fish, in which a backslash before a quote or another backslash is special between quotes.
-func quoteFish(text string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
 }

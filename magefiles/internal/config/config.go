@@ -1,5 +1,5 @@
 // Package config is the stack's configuration as a value: where things are kept, which addresses they use, and what
-// the user has asked for. It is the only reader of the environment.
+// the user has asked for. It is the only reader of the variables that set them.
 package config
 
 import (
@@ -68,6 +68,22 @@ const (
 )
 
 var secrets = []Secret{DatabasePassword, HSMPIN, HSMSOPIN, CTKeyPassword, DexPassword, CosignPassword}
+
+// ProtectsFile is what was made with the secret s, and is of no use without it; empty if another secret would do.
+func (c Config) ProtectsFile(s Secret) string {
+	switch s {
+	case DatabasePassword:
+		return c.Data("mariadb")
+	case HSMPIN:
+		return c.Key("ca-root.pem")
+	case CTKeyPassword:
+		return c.Key("ctfe.pem")
+	case CosignPassword:
+		return c.Key("cosign.key")
+	default:
+		return ""
+	}
+}
 
 // Variable is the environment variable that sets s, such as SIGLOCAL_HSM_PIN.
 func (s Secret) Variable() string {
@@ -349,13 +365,13 @@ func Load(root string, environ []string, parts ...Part) (Config, error) {
 	return c, c.checkState()
 }
 
-// Beside is c for daemons that run beside those of c: with the same settings and programs, in the folder state and with
-// other numbers for some ports.
+// Beside is c for daemons, other than MariaDB, that run beside those of c: with the same settings and programs, in the folder
+// state and with other numbers for some ports.
 func (c Config) Beside(state string, ports map[Port]int) (Config, error) {
 	c.State = state
 	c.moved = maps.Clone(c.moved)
 	maps.Copy(c.moved, ports)
-	return c, c.checkState()
+	return c, errors.Join(plain(c.State), c.checkPorts())
 }
 
 // Without is environ without the variables that Load reads.

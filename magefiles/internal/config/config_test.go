@@ -230,8 +230,8 @@ func TestWhatRunsBesideAStackHasItsSettingsAndOtherPorts(t *testing.T) {
 	if other.Built != "/checkout/state/checkouts" || other.Key("x") != "/elsewhere/keys/x" || other.Email != "a@example.org" {
 		t.Errorf("it is %+v", other)
 	}
-	if _, err := c.Beside("/"+strings.Repeat("x", 100), nil); err == nil || !strings.Contains(err.Error(), "bytes") {
-		t.Errorf("a folder whose path is too long for sockets: %v", err)
+	if _, err := c.Beside("/elsewhere", map[Port]int{TSA: 4000}); err == nil || !strings.Contains(err.Error(), "both port 4000") {
+		t.Errorf("a port that the stack has: %v", err)
 	}
 	if want := []string{"SIGLOCAL_EMAIL=a@example.org", "SIGLOCAL_PORT_OFFSET=100", "SIGLOCAL_PORT_REKOR=4000"}; !slices.Equal(c.Settings, want) {
 		t.Errorf("the settings are %q", c.Settings)

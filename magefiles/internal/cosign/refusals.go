@@ -1,4 +1,4 @@
-// Package cosign knows in which words cosign v2 refuses. Another failure is no refusal.
+// Package cosign makes key pairs with cosign, and knows in which words cosign v2 refuses. Another failure is no refusal.
 package cosign
 
 import "regexp"

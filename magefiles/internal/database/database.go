@@ -49,6 +49,10 @@ func Install(ctx context.Context, c config.Config, server, installer string) err
 	if _, err := os.Stat(data); err == nil {
 		return nil
 	}
+	// First, since a password that is missed once there is data is a lost one.
+	if _, err := statedir.Secret(c, config.DatabasePassword); err != nil {
+		return err
+	}
 	if err := statedir.RoomFor(c, newData); err != nil {
 		return fmt.Errorf("make MariaDB's data folder: %w", err)
 	}

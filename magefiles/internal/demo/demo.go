@@ -18,6 +18,7 @@ import (
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/cosign"
 	"sigstore-local/magefiles/internal/registryclient"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -215,7 +216,8 @@ func (d *Demo) keyPair(name string) {
 	if d.err != nil {
 		return
 	}
-	if _, err := os.Stat(d.key(name + ".pub")); err == nil {
+	if cosign.HasKeyPair(d.key(name)) {
+		d.err = cosign.KeyPair(d.ctx, d.Config, d.env, d.key(name))
 		return
 	}
 	why := "Make a key pair. The password that protects the private key is in " + d.Config.SecretFile(config.CosignPassword) + "."

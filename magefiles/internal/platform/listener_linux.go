@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,7 +26,7 @@ func Listener(address string) string {
 
 // ListenerPID is the process that listens on the port of address, or 0 if this user may not see it.
 func ListenerPID(address string) int {
-	_, portText, err := net.SplitHostPort(address)
+	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
 		return 0
 	}
@@ -34,7 +35,7 @@ func ListenerPID(address string) int {
 		return 0
 	}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		for _, inode := range listeningInodes(table, port) {
+		for _, inode := range listeningInodes(table, host, port) {
 			if pid, err := strconv.Atoi(socketOwner(inode)); err == nil {
 				return pid
 			}
@@ -43,20 +44,30 @@ func ListenerPID(address string) int {
 	return 0
 }
 
-// listeningInodes reads the inodes of the sockets that listen on port from a table such as /proc/net/tcp; proc(5) has
-// its columns.
-func listeningInodes(table string, port int) []string {
+// locals are, by the host that is asked for, the local addresses of sockets that take what is sent to it, as proc(5) writes
+// them: itself, 0.0.0.0, ::, and for 127.0.0.1 ::ffff:127.0.0.1.
+var locals = map[string][]string{
+	"127.0.0.1": {"0100007F", "00000000", strings.Repeat("0", 32), "0000000000000000FFFF00000100007F"},
+	"::1":       {"00000000000000000000000001000000", strings.Repeat("0", 32)},
+}
+
+// listeningInodes reads the inodes of the sockets that listen on port of host from a table such as /proc/net/tcp; proc(5)
+// has its columns.
+func listeningInodes(table, host string, port int) []string {
 	f, err := os.Open(table)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
 	const local, state, inode, listening = 1, 3, 9, "0A"
-	suffix := fmt.Sprintf(":%04X", port)
+	wanted := fmt.Sprintf("%04X", port)
 	var inodes []string
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > inode && fields[state] == listening && strings.HasSuffix(fields[local], suffix) {
+		if len(fields) <= inode || fields[state] != listening {
+			continue
+		}
+		if address, number, _ := strings.Cut(fields[local], ":"); number == wanted && slices.Contains(locals[host], address) {
 			inodes = append(inodes, fields[inode])
 		}
 	}

@@ -93,6 +93,18 @@ func (s Service) With(flag, value string) Service {
 	return s
 }
 
+// UsedBy are the names of those of services that names use, and of those that these use, and so on.
+func UsedBy(services []Service, names []string) []string {
+	var used []string
+	for _, one := range services {
+		users := UsersOf(services, []string{one.Name})
+		if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(users, name) }) {
+			used = append(used, one.Name)
+		}
+	}
+	return used
+}
+
 // UsersOf are the names of those of services that use one of names, or one that does, and so on. They cannot go on without it.
 func UsersOf(services []Service, names []string) []string {
 	var users []string

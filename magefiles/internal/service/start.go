@@ -110,8 +110,8 @@ func PortFree(c config.Config, port config.Port) error {
 // spare is the room on the disk without which no service is started: for its log, its configuration, a little data.
 const spare = 16_000_000 // bytes
 
-// Check finds out, of a service that runs or not, what would keep it from being started: its program, its ports, and what its
-// configuration is made of.
+// Check finds out, of a service that runs or not, what would keep it from being started: its program, its ports, the room on the
+// disk, and what its configuration is made of.
 func (e *Engine) Check(s Service) error {
 	p, alive, err := e.running(s)
 	if err != nil {
@@ -129,6 +129,9 @@ func (e *Engine) Check(s Service) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
+	}
+	if err := statedir.RoomFor(e.Config, spare); err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	for _, name := range s.Templates {
 		if _, err := Render(e.Config, name, StandIns(), statedir.Secret); err != nil {

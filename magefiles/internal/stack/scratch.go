@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"sigstore-local/magefiles/internal/config"
@@ -22,44 +25,70 @@ import (
 type Scratch struct {
 	Dir string
 
+	stack   *Stack
 	sweeper *exec.Cmd
-	alive   io.Closer // sweep sees it closed, by Close or with this process
+	said    *bytes.Buffer // by the sweeper
+	alive   io.Closer     // sweep sees it closed, by Close or with this process
+	short   *Scratch      // of paths that would be too long in Dir; nil until one is asked for
 }
 
-// longestInScratch is the longest path of a socket in a scratch folder, below it.
-const longestInScratch = "/attacker/run/mariadb.sock"
-
-// NewScratch makes a scratch folder: in the state folder, since the stack's secrets can be copied into it, or in that of
-// temporary files if paths in the state folder are too long for sockets.
+// NewScratch makes a scratch folder in the state folder, since the stack's secrets can be copied into it.
 func (s *Stack) NewScratch() (*Scratch, error) {
-	parent := filepath.Join(s.Config.State, "tmp")
-	if len(parent)+len("/scratch-1234567890"+longestInScratch) > config.MaxSocketPath() {
-		parent = os.TempDir()
-	}
-	dir, err := os.MkdirTemp(parent, "scratch-")
+	return s.newScratch(filepath.Join(s.Config.State, "tmp"))
+}
+
+func (s *Stack) newScratch(parent string) (*Scratch, error) {
+	parent, err := filepath.Abs(parent)
 	if err != nil {
 		return nil, err
 	}
-	sweeper := exec.Command(s.Config.Program("sweep"), dir)
+	dir, err := os.MkdirTemp(parent, "s")
+	if err != nil {
+		return nil, err
+	}
+	made := &Scratch{Dir: dir, stack: s, sweeper: exec.Command(s.Config.Program("sweep"), dir), said: &bytes.Buffer{}}
+	made.sweeper.Stderr = made.said
 	// Neither Ctrl-C nor a closed terminal ends it.
-	sweeper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	alive, err := sweeper.StdinPipe()
+	made.sweeper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	made.alive, err = made.sweeper.StdinPipe()
 	if err == nil {
-		err = sweeper.Start()
+		err = made.sweeper.Start()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", err, os.RemoveAll(dir))
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Scratch{dir, sweeper, alive}, nil
+	return made, nil
+}
+
+// Path is the path of something in the folder.
+func (s *Scratch) Path(name string) string { return filepath.Join(s.Dir, name) }
+
+// throwaway is the folder of a throwaway stack called name, which has secrets of its own alone. If MariaDB's socket would have
+// too long a path in the scratch folder, it is in one of the system's folder of temporary files.
+func (s *Scratch) throwaway(name string) (string, error) {
+	if len(s.Path(name)+"/run/mariadb.sock") <= config.MaxSocketPath() {
+		return s.Path(name), nil
+	}
+	if s.short == nil {
+		var err error
+		if s.short, err = s.stack.newScratch(os.TempDir()); err != nil {
+			return "", err
+		}
+	}
+	return s.short.Path(name), nil
 }
 
 // Close ends what runs in the folder, and deletes it.
 func (s *Scratch) Close() error {
 	_ = s.alive.Close()
-	if err := s.sweeper.Wait(); err != nil {
-		return fmt.Errorf("clear %s away: %w", s.Dir, err)
+	err := s.sweeper.Wait()
+	if err != nil {
+		err = fmt.Errorf("clear %s away: %w: %s", s.Dir, err, strings.TrimSpace(s.said.String()))
 	}
-	return nil
+	if s.short != nil {
+		err = errors.Join(err, s.short.Close())
+	}
+	return err
 }
 
 // quiet is a console that nobody sees.
@@ -124,5 +153,5 @@ func (s *Stack) freePorts(taken ...int) (map[config.Port]int, error) {
 			return ports, nil
 		}
 	}
-	return nil, fmt.Errorf("no offset leaves all ports free for a throwaway stack")
+	return nil, errors.New("no offset leaves all ports free for a throwaway stack")
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sigstore-local/magefiles/internal/config"
@@ -43,6 +44,10 @@ type Stack struct {
 	Config  config.Config
 	Console *console.Console
 	Engine  *service.Engine
+
+	// Changes counts how often the stack may have become another one: by a start, a stop or a reset, or because other processes
+	// were let at it.
+	Changes atomic.Int64
 
 	installing sync.Mutex // package managers run one at a time
 
@@ -182,6 +187,7 @@ func (s *Stack) Release() error {
 	if held == nil {
 		return nil
 	}
+	s.Changes.Add(1)
 	return held.Close()
 }
 

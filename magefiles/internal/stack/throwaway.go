@@ -3,13 +3,14 @@ package stack
 import (
 	"context"
 	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
 )
 
@@ -32,18 +33,28 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 	if err != nil {
 		return nil, err
 	}
+	folder, err := in.throwaway(name)
+	if err != nil {
+		return nil, err
+	}
 	settings := []string{
-		"SIGLOCAL_STATE=" + filepath.Join(in.Dir, name), "SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never",
+		"SIGLOCAL_STATE=" + folder, "SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never",
 		"SIGLOCAL_SERVICES=" + strings.Join(services, ","),
 	}
 	for port, number := range ports {
 		settings = append(settings, port.Variable()+"="+strconv.Itoa(number))
 	}
+	programs := []string{"SIGLOCAL_MARIADBD", "SIGLOCAL_PKCS11_MODULE"}
+	needed := append(service.UsedBy(s.All(), services), services...)
+	for _, one := range s.All() {
+		// Others are not built for it: upstream's timestamp authority, for one, would want a port that s has.
+		if one.Source != nil && slices.Contains(needed, one.Name) {
+			programs = append(programs, one.Source.Variable())
+		}
+	}
 	for _, setting := range s.Config.Settings {
-		for _, programs := range []string{"SIGLOCAL_MARIADBD=", "SIGLOCAL_PKCS11_MODULE=", "SIGLOCAL_SRC_"} {
-			if strings.HasPrefix(setting, programs) {
-				settings = append(settings, setting)
-			}
+		if variable, _, _ := strings.Cut(setting, "="); slices.Contains(programs, variable) {
+			settings = append(settings, setting)
 		}
 	}
 	c, err := config.Load(s.Config.Root, settings, s.Parts()...)

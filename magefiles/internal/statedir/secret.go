@@ -35,6 +35,12 @@ func Secret(c config.Config, name config.Secret) (string, error) {
 		return "", err
 	}
 	secret := preset
+	if file := c.ProtectsFile(name); secret == "" && file != "" {
+		if _, err := os.Stat(file); err == nil {
+			return "", fmt.Errorf("%s is gone, and %s was made with what it held: put back its copy, set %s to that, or wipe the stack's data and keys with `go tool mage reset`",
+				path, file, name.Variable())
+		}
+	}
 	if secret == "" {
 		random := make([]byte, 16)
 		if _, err := rand.Read(random); err != nil {

@@ -194,7 +194,7 @@ func (t *Target) signedBy(ctx context.Context, email string) (signature, error) 
 func edited(text []byte, changes ...string) ([]byte, error) {
 	for i := 0; i < len(changes); i += 2 {
 		if !bytes.Contains(text, []byte(changes[i])) {
-			return nil, fmt.Errorf("there is no %q to be changed in\n%s", changes[i], text)
+			return nil, fmt.Errorf("there is no %q to be changed", changes[i]) // the text may hold secrets
 		}
 		text = bytes.Replace(text, []byte(changes[i]), []byte(changes[i+1]), 1)
 	}

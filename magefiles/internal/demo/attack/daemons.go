@@ -18,7 +18,7 @@ import (
 // the others of the target.
 func (t *Target) beside(services ...string) (*stack.Stack, error) {
 	t.made++
-	own, err := t.Beside(filepath.Join(t.scratch.Dir, fmt.Sprint("attack", t.made)), services...)
+	own, err := t.Beside(t.scratch.Path(fmt.Sprint("a", t.made)), services...)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (t *Target) otherDex(ctx context.Context) (url string, stop func(), err err
 	text, err = edited(text, "http: "+t.Config.Address(config.Dex), "http: "+own.Config.Address(config.Dex),
 		"staticClients:\n", "expiry:\n  idTokens: 1s\nstaticClients:\n  - id: another\n    name: another\n    public: true\n")
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("dex.yaml: %w", err)
 	}
 	if err := statedir.WriteSecret(own.Config.ConfigFile("dex.yaml"), text); err != nil {
 		return "", nil, err

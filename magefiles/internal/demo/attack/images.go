@@ -3,8 +3,6 @@ package attack
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"sigstore-local/magefiles/internal/cosign"
@@ -62,20 +60,14 @@ func onImages() []Attack {
 				if err != nil {
 					return Attempt{}, err
 				}
-				trusted := t.Config.Key("cosign")
-				if _, err := os.Stat(trusted + ".pub"); err != nil {
-					if made := t.cosign(ctx, nil, "generate-key-pair", "--output-key-prefix", trusted); made.Refusal != nil {
-						return Attempt{}, made.Refusal
+				trusted, own := t.Config.Key("cosign"), t.scratch.Path("own")
+				for _, pair := range []string{trusted, own} {
+					if err := cosign.KeyPair(ctx, t.Config, t.env, pair); err != nil {
+						return Attempt{}, err
 					}
 				}
-				own := filepath.Join(t.scratch.Dir, "own")
-				for _, args := range [][]string{
-					{"generate-key-pair", "--output-key-prefix", own},
-					{"sign", "--key", own + ".key", "--tlog-upload=false", image},
-				} {
-					if made := t.cosign(ctx, nil, args...); made.Refusal != nil {
-						return Attempt{}, made.Refusal
-					}
+				if signed := t.cosign(ctx, nil, "sign", "--key", own+".key", "--tlog-upload=false", image); signed.Refusal != nil {
+					return Attempt{}, signed.Refusal
 				}
 				return t.cosign(ctx, nil, "verify", "--key", trusted+".pub", "--insecure-ignore-tlog=true", image), nil
 			},
