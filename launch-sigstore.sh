@@ -28,5 +28,5 @@ if ! tmux -L "$server" has-session -t =sigstore 2>/dev/null; then
 		fi
 	done
 fi
-# Within another tmux, TMUX keeps it from attaching.
+# Inside a session of another tmux server, the variable TMUX would keep this tmux from attaching.
 TMUX='' exec tmux -L "$server" attach-session -t =sigstore

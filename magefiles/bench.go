@@ -30,7 +30,7 @@ func Bench(
 	if err != nil {
 		return err
 	}
-	// The throwaway stacks are in the state folder, which now is there.
+	// Only throwaway stacks are changed from here on. They are in the state folder, which acquire has made.
 	if err := s.Release(); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func Test(
 	if err != nil {
 		return err
 	}
-	// Without this stack's settings, since tests have stacks of their own.
+	// Tests have stacks of their own, so this stack's settings are left out.
 	environ := build.Env(config.Without(os.Environ()), true)
 	if faults != nil && *faults {
 		environ = append(environ, "FAULT_ROUNDS=full")

@@ -18,7 +18,8 @@ import (
 // caRootID is the PKCS#11 ID of the CA's key and certificate, which the program hsm gives the key.
 const caRootID = "1"
 
-// caRoot makes the root certificate on the token, unless it is there, and writes it to a file.
+// caRoot makes the CA's root certificate on the token and writes it to a file, unless that is done. It is an error if the
+// certificate is not valid now.
 func caRoot(ctx context.Context) error {
 	if err := needs(ctx, HSM.Init); err != nil {
 		return err
@@ -32,8 +33,8 @@ func caRoot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the CA's certificate: %w: put back a copy of it, or delete it: the next start takes it from the token", err)
 	}
+	// If there is a file, HSM.Init has compared it with the certificate on the token.
 	if root == nil {
-		// Whether the token has the one in the file, HSM.Init has found out.
 		if root, err = makeRoot(ctx, s.Config, file); err != nil {
 			return err
 		}
@@ -41,7 +42,7 @@ func caRoot(ctx context.Context) error {
 	return keys.CheckClock("the CA's certificate", root, time.Now())
 }
 
-// makeRoot writes the certificate on the token to a file, and makes it if there is none.
+// makeRoot writes the CA's certificate from the token to a file, and first makes it if the token has none.
 func makeRoot(ctx context.Context, c config.Config, file string) (*x509.Certificate, error) {
 	root, err := hsm(ctx, c, "certificate")
 	if err == nil && root == "" {

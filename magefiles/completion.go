@@ -27,7 +27,7 @@ func Completion(
 	return completion.Print(os.Stdout, shell, s.Config.Root, words)
 }
 
-// argumentWords are what the first argument of a target may be, by the target's name.
+// argumentWords lists the values that the first argument of a target can have, by the target's name.
 func argumentWords(s *stack.Stack) (map[string][]string, error) {
 	modules, err := pinned(s.Config).Names()
 	if err != nil {

@@ -50,10 +50,10 @@ func ctKeys(ctx context.Context) error {
 	return nil
 }
 
-// Start runs the CT log once Trillian is up and the CA's root is there, which it accepts entries from.
+// Start runs the CT log once Trillian is up and the CA's root certificate is there, to which entries must chain.
 func (CT) Start(ctx context.Context) error { return up(ctx, startCT, startLogSigner) }
 
-// startCT does not wait for the log signer, as startRekor does not.
+// startCT starts the CT log without waiting for the log signer, with which the CT log never speaks.
 func startCT(ctx context.Context) error {
 	if err := needs(ctx, startLogServer, ctKeys, caRoot); err != nil {
 		return err
@@ -72,7 +72,7 @@ func startCT(ctx context.Context) error {
 // Restart builds what has changed of the CT log and restarts that alone.
 func (CT) Restart(ctx context.Context) error { return restartOnly(ctx, CT.Start, ctComponent()) }
 
-// Stop ends the CT log, once Fulcio has ended, which stands on it.
+// Stop ends the CT log, once Fulcio has ended, which depends on it.
 func (CT) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {
 		return err

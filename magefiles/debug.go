@@ -28,7 +28,7 @@ func Debug(
 	if err := develop.Build(ctx, s.Stack, one); err != nil {
 		return err
 	}
-	// Nobody may start it in between.
+	// No other process may start the service between its end and its start under Delve.
 	if err := s.Hold(ctx); err != nil {
 		return err
 	}

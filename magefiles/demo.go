@@ -70,7 +70,7 @@ func (Demo) Login(
 	return teach(ctx, client.Keys, func(d *demo.Demo) error { return d.Login(device != nil && *device) }, Rekor.Start, Fulcio.Start)
 }
 
-// teachKeyless is teach for a demo for which all services of the keyless level run.
+// teachKeyless is teach for a demo that needs all services of the keyless level.
 func teachKeyless(ctx context.Context, lesson func(*demo.Demo) error) error {
 	if err := needs(ctx, requireAll); err != nil {
 		return err
@@ -78,12 +78,12 @@ func teachKeyless(ctx context.Context, lesson func(*demo.Demo) error) error {
 	return teach(ctx, client.Keys, lesson, Registry.Start, Rekor.Start, Fulcio.Start)
 }
 
-// teach runs a demo once what it needs runs.
+// teach runs a demo after the targets that it depends on.
 func teach(ctx context.Context, trust client.Trust, lesson func(*demo.Demo) error, targets ...any) error {
 	if err := needs(ctx, targets...); err != nil {
 		return err
 	}
-	// Again, if a demo before this one has let others, and nothing had to be started since.
+	// Takes the stack's lock again if an earlier demo of this process has released it and needs had nothing to start.
 	s, err := acquire(ctx)
 	if err != nil {
 		return err

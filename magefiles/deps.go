@@ -25,11 +25,11 @@ import (
 type component struct {
 	describe    func(config.Config) service.Service
 	start, stop any
-	prepare     []any // what makes or checks its keys, and what it stands on of the system
+	prepare     []any // targets that make or check its keys and what it needs of the system
 }
 
-// described is what the stack consists of. The contents, stack.go, say so when the process begins, since mage calls targets with
-// nothing that could be handed down to them; nobody changes it later.
+// described describes the services and clients of the stack. stack.go sets it when the process begins, and nothing changes it
+// later. It is a variable because mage calls targets without anything that could hand it to them.
 var described stack.Descriptions
 
 // shared is what the targets of one mage process share.
@@ -53,7 +53,8 @@ var load = sync.OnceValues(func() (*shared, error) {
 	return &shared{s}, nil
 })
 
-// interruptOnTerm makes of a SIGTERM or SIGHUP the SIGINT on which mage ends its targets in good order.
+// interruptOnTerm turns SIGTERM and SIGHUP into SIGINT, the one signal on which mage lets its targets clean up before it
+// ends.
 func interruptOnTerm() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
@@ -63,7 +64,8 @@ func interruptOnTerm() {
 	}()
 }
 
-// acquire is load for a target that changes the stack: no other process does so until this one has ended, or has let it.
+// acquire is load for a target that changes the stack. It takes the stack's lock, so that no other process changes the stack
+// until this one ends or releases the lock.
 func acquire(ctx context.Context) (*shared, error) {
 	s, err := load()
 	if err != nil {
@@ -72,7 +74,7 @@ func acquire(ctx context.Context) (*shared, error) {
 	return s, s.Hold(ctx)
 }
 
-// call is what a target that the user has called hands down, with the context, to those that it depends on.
+// call is what a target that the user has called hands down, in the context, to its dependencies.
 type call struct {
 	changes int64  // stack.Stack.Changes when it began
 	only    string // the source whose checkout alone is built; all if empty
@@ -80,7 +82,7 @@ type call struct {
 	starts  *starts
 }
 
-// starts counts what became of starts.
+// starts counts the services that the dependencies of a call have started or found running.
 type starts struct {
 	mu      sync.Mutex
 	started int
@@ -89,7 +91,8 @@ type starts struct {
 
 type callKey struct{}
 
-// calledBy is the call of a target, and whether the target is the one that the user has called.
+// calledBy is the call that ctx carries. If it carries none, the user has called this target itself: first is true, and the
+// call is a new one.
 func (s *shared) calledBy(ctx context.Context) (c call, first bool) {
 	if c, ok := ctx.Value(callKey{}).(call); ok {
 		return c, false
@@ -100,8 +103,8 @@ func (s *shared) calledBy(ctx context.Context) (c call, first bool) {
 // with is ctx with a call to hand down.
 func with(ctx context.Context, c call) context.Context { return context.WithValue(ctx, callKey{}, c) }
 
-// needs is mg.CtxDeps returning an error: after a panic, mage's Once lets the next caller take the dependency for done. A
-// message that reaches a target on several ways is said once.
+// needs is mg.CtxDeps returning an error: after a panic, mage's Once lets the next caller take the dependency for done. The
+// error has each line once, however many dependencies failed with it.
 func needs(ctx context.Context, targets ...any) (err error) {
 	defer func() {
 		failed := recover()
@@ -133,19 +136,19 @@ func needs(ctx context.Context, targets ...any) (err error) {
 	return nil
 }
 
-// dependency is what a target depends on. Mage runs each once in a process; this one is run once for each state of the
-// stack from which a target begins, and each way to run it, so that `start stop start` starts twice.
+// dependency is a function that a target depends on. Mage runs each dependency once in a process, and knows it by its ID.
+// This ID differs when the stack has changed before the target began, so that `start stop start` starts twice.
 type dependency struct {
 	mg.Fn
 	call call
 }
 
-// ID tells the dependency from the same one at another time, or run in another way.
+// ID names the function and what its call hands down.
 func (d dependency) ID() string {
 	return fmt.Sprint(d.Fn.ID(), d.call.changes, d.call.only, d.call.debug)
 }
 
-// up is needs for a target that the user calls so that services run. If all of them did already, it says so.
+// up is needs for a target that exists to start services. If the user has called it and all services ran already, it says so.
 func up(ctx context.Context, targets ...any) error {
 	s, err := load()
 	if err != nil {
@@ -161,7 +164,7 @@ func up(ctx context.Context, targets ...any) error {
 	return nil
 }
 
-// start runs one service, once what its target depends on runs.
+// start starts one service. Its target has started what the service depends on.
 func start(ctx context.Context, describe func(config.Config) service.Service, values service.Values) error {
 	s, err := acquire(ctx)
 	if err != nil {
@@ -188,7 +191,7 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	return err
 }
 
-// stop ends one service, once what stands on it has ended.
+// stop ends one service. Its target has ended the services that depend on it.
 func stop(ctx context.Context, describe func(config.Config) service.Service) error {
 	s, err := acquire(ctx)
 	if err != nil {
@@ -198,7 +201,8 @@ func stop(ctx context.Context, describe func(config.Config) service.Service) err
 	return s.Engine.Stop(ctx, describe(s.Config))
 }
 
-// requireDatabase and requireAll install at once what is missing for all that a target starts.
+// requireDatabase and requireAll install all that the system lacks for a target's services at once, before the first of them
+// is started.
 func requireDatabase(ctx context.Context) error {
 	return requireToRun(ctx, platform.CCompiler, platform.MariaDB)
 }

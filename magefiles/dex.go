@@ -50,8 +50,8 @@ func (Dex) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Dex.Start, dexComponent())
 }
 
-// dexConnectors lets another Dex try the user's file of connectors, before one is started or the one that runs is ended.
-// Without MariaDB, which Dex opens before its connectors, it leaves that to Dex's start.
+// dexConnectors checks the user's file of connectors with a Dex of its own, before the stack's Dex is started or ended. Dex
+// opens its database before its connectors: if MariaDB does not run, nothing is checked, and the start of Dex finds mistakes.
 func dexConnectors(ctx context.Context) error {
 	s, err := acquire(ctx)
 	if err != nil || s.Config.DexConnectors == "" {
@@ -64,7 +64,7 @@ func dexConnectors(ctx context.Context) error {
 		return err
 	}
 	one := dex(s.Config)
-	// It opens its connectors and then ends, since there is no port to listen on.
+	// Dex opens its connectors, and then ends because it cannot listen on an address without a port.
 	args := append(one.Args, "--web-http-addr=nowhere")
 	said, err := command.Combined(ctx, command.New(ctx, s.Config.Home(), s.Engine.Env(one), one.Program, args...))
 	if strings.Contains(said, "address nowhere: missing port") {
@@ -79,10 +79,10 @@ func dexConnectors(ctx context.Context) error {
 	return fmt.Errorf("SIGLOCAL_DEX_CONNECTORS is %q; accepted is a YAML list of connectors with which Dex starts, and it says: %w", s.Config.DexConnectors, err)
 }
 
-// logLine is a line of Dex's log, beside which it says what is wrong.
+// logLine matches a line of Dex's log. Without these lines, its output says what is wrong.
 var logLine = regexp.MustCompile(`(?m)^time=.*\n`)
 
-// Stop ends Dex, once Fulcio has ended, which stands on it.
+// Stop ends Dex, once Fulcio has ended, which depends on it.
 func (Dex) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {
 		return err
@@ -140,12 +140,13 @@ func dex(c config.Config) service.Service {
 			Restart: "dex:restart", Demo: "demo:keyless",
 		},
 		Args: []string{"serve", c.ConfigFile("dex.yaml")},
-		// A connector's values are those in its file, also with a dollar sign; one that does not work is not passed over.
+		// Values in the file of connectors are taken as they are, also with a dollar sign. A connector that does not work
+		// ends Dex rather than being skipped.
 		Env:       []string{"DEX_EXPAND_ENV=false", "DEX_CONTINUE_ON_CONNECTOR_FAILURE=false"},
 		Templates: []string{"dex.yaml"},
 		Listens:   []config.Port{config.Dex},
 		Address:   c.Issuer(),
-		// The keys are in the database.
+		// To answer, Dex reads its keys from the database.
 		Ready: service.Answers(c.URL(config.Dex) + "/keys"),
 	}
 }

@@ -18,7 +18,7 @@ func Exec(
 	if command == "" {
 		return errors.New(`the command is empty; accepted is a command line for sh, such as 'npm test'`)
 	}
-	// What another process is about to start is not this one's to stop.
+	// With the lock, nothing is being started by another process, whose services must not be stopped at the end.
 	if err := s.Hold(ctx); err != nil {
 		return err
 	}
@@ -30,14 +30,14 @@ func Exec(
 	if failed == nil {
 		failed = s.Shell(ctx, command)
 	}
-	// On Ctrl-C too.
+	// Ctrl-C has ended ctx, and the services are stopped all the same.
 	if err := stopAllBut(context.WithoutCancel(ctx), before); err != nil {
 		return errors.Join(failed, err)
 	}
 	return failed
 }
 
-// stopAllBut ends the services that are not named.
+// stopAllBut ends all services but those named in kept.
 func stopAllBut(ctx context.Context, kept []string) error {
 	s, err := load()
 	if err != nil {

@@ -101,7 +101,7 @@ func fulcio(c config.Config) service.Service {
 		Listens:   []config.Port{config.Fulcio, fulcioGRPC, fulcioMetrics},
 		Sockets:   []string{c.FulcioSocket()},
 		Address:   c.URL(config.Fulcio),
-		// The CA's chain, which Fulcio has from the token.
+		// To answer, Fulcio reads the CA's chain from the token.
 		Ready: service.Answers(c.URL(config.Fulcio) + "/api/v2/trustBundle"),
 	}
 }

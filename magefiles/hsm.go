@@ -50,8 +50,8 @@ func (HSM) Init(ctx context.Context) error {
 	return nil
 }
 
-// token makes the token and the key, unless there is a CA: a token that is not found then is a lost one, and another with
-// another key would be no help.
+// token makes the token and the CA's key on it, unless the stack has a CA certificate. If it has, the token must hold that
+// certificate: a new token in place of a lost one would have a key that the certificate is not for.
 func (s *shared) token(ctx context.Context) (err error) {
 	step := s.Console.Step("hsm")
 	known, err := os.ReadFile(s.Config.Key("ca-root.pem"))
@@ -104,5 +104,5 @@ func hsm(ctx context.Context, c config.Config, action string) (string, error) {
 	return command.OwnOutput(ctx, command.New(ctx, c.Home(), append(os.Environ(), softHSMEnv(c)), c.Program("hsm"), args...))
 }
 
-// softHSMEnv makes SoftHSM keep its tokens in the stack's state folder; other modules pay no heed to it.
+// softHSMEnv is the variable by which SoftHSM keeps its tokens in the stack's state folder. Other modules ignore it.
 func softHSMEnv(c config.Config) string { return "SOFTHSM2_CONF=" + c.ConfigFile("softhsm2.conf") }

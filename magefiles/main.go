@@ -8,6 +8,5 @@ import (
 	"sigstore-local/magefiles/runner"
 )
 
-// main makes of these files, which mage compiles with a main of its own, a program for `go build`, `go vet` and
-// `go test` too.
+// main makes this package complete for `go build`, `go vet` and `go test`. Mage compiles it with a main of its own instead.
 func main() { os.Exit(runner.Main()) }

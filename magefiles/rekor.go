@@ -20,7 +20,7 @@ type Rekor mg.Namespace
 // Start runs Rekor once Trillian is up.
 func (Rekor) Start(ctx context.Context) error { return up(ctx, startRekor, startLogSigner) }
 
-// startRekor does not wait for the log signer, which Rekor never speaks to.
+// startRekor starts Rekor without waiting for the log signer, with which Rekor never speaks.
 func startRekor(ctx context.Context) error {
 	if err := needs(ctx, startLogServer, rekorKey); err != nil {
 		return err
@@ -30,7 +30,8 @@ func startRekor(ctx context.Context) error {
 		return err
 	}
 	if _, ok := s.Config.Checkouts["tsa"]; ok {
-		// Upstream's own program wants the port on which Rekor serves its metrics.
+		// A checkout builds upstream's own timestamp authority, which ends unless it gets port 2112, where Rekor serves
+		// metrics.
 		if err := needs(ctx, TSA.Start); err != nil {
 			return err
 		}
@@ -38,7 +39,7 @@ func startRekor(ctx context.Context) error {
 	if err := os.MkdirAll(s.Config.Data("rekor-attestations"), 0o700); err != nil {
 		return err
 	}
-	// If demo:tamper was killed.
+	// A demo:tamper that was killed has left its change of an entry.
 	if err := database.PutBack(ctx, s.Config); err != nil {
 		return err
 	}
@@ -96,8 +97,8 @@ func (Rekor) Show(
 	return err
 }
 
-// Monitor verifies that the log only grows, since it was last looked at, and lists what is new. Its exit code is 6 if the
-// log has shown two histories, or an entry that its tree was not made of.
+// Monitor verifies that the log only grows, since it was last looked at, and lists what is new. Its exit code is 6 if the log
+// has shown two histories, or an entry that is not in its tree.
 func (Rekor) Monitor(
 	ctx context.Context,
 	identity *string, // list what this email address or URI has signed, since the log's beginning

@@ -24,7 +24,7 @@ func (RekorTiles) Start(ctx context.Context) error {
 	return start(ctx, rekorTiles, nil)
 }
 
-// rekorTilesKey makes the key with which the log signs: Ed25519, the one that witnesses take
+// rekorTilesKey makes the key with which the log signs: Ed25519, the only kind that witnesses take
 // (https://c2sp.org/tlog-witness).
 func rekorTilesKey(ctx context.Context) error {
 	s, err := acquire(ctx)
@@ -88,13 +88,13 @@ func rekorTiles(c config.Config) service.Service {
 			"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(rekorTilesGRPC)),
 			"--http-metrics-port=" + strconv.Itoa(c.Port(rekorTilesMetrics)),
 			"--hostname=" + c.RekorV2Origin(), "--signer-filepath=" + c.Key("rekor-tiles.pem"), "--storage-dir=" + c.Data("rekor-tiles"),
-			// An upload is acknowledged once a checkpoint covers it, which upstream's defaults have wait for 10 seconds. Upstream
-			// looks for that once a second, which no setting changes.
+			// An upload is acknowledged once a checkpoint covers it. With upstream's defaults that takes 10 seconds. Rekor v2
+			// checks for a new checkpoint once a second, which no setting changes.
 			"--batch-max-age=50ms", "--checkpoint-interval=100ms",
 		},
 		Listens: []config.Port{config.RekorTiles, rekorTilesGRPC, rekorTilesMetrics},
 		Address: c.RekorV2(),
-		// It serves once the log's storage is open.
+		// Rekor v2 serves HTTP once the log's storage is open.
 		Ready: service.Answers(c.URL(config.RekorTiles) + "/healthz"),
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// check finds what would keep components from being started again, before they are ended: what their targets prepare, their
-// programs, ports and configuration.
+// check is an error if something would keep components from being started again after they are ended: what their targets
+// prepare, their programs, ports or configuration.
 func check(ctx context.Context, components ...component) error {
 	s, err := load()
 	if err != nil {
@@ -23,8 +23,9 @@ func check(ctx context.Context, components ...component) error {
 	return nil
 }
 
-// restartOnly builds what has changed of components, which are of one source, ends them, and runs start, which starts them
-// again. What stands on them goes on, and finds them again. If anything is wrong before, what runs is left alone.
+// restartOnly builds the source of components, which they share, if it has changed, ends them, and runs start, the target
+// that starts them again. Services that depend on them go on running, and reconnect. If the build or a check fails, nothing
+// is ended.
 func restartOnly(ctx context.Context, start any, components ...component) error {
 	s, err := acquire(ctx)
 	if err != nil {

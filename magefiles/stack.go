@@ -63,7 +63,7 @@ func Start(ctx context.Context) error {
 		}
 	}
 	if len(starts) == len(components()) {
-		// What is missing is installed at once, rather than one after another.
+		// All that the system lacks is installed at once, rather than by one component after another.
 		if err := needs(ctx, requireAll); err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends every service of the stack, those first that stand on others.
+// Stop ends every service of the stack, each before those that it depends on.
 func Stop(ctx context.Context) error {
 	var stops []any
 	for _, component := range components() {
@@ -102,11 +102,11 @@ func Restart(
 	if err != nil {
 		return err
 	}
-	// If that fails, what runs is left alone.
+	// If the build fails, nothing is ended.
 	if err := needs(ctx, Build); err != nil {
 		return err
 	}
-	// Nobody may start or stop anything in between.
+	// No other process may start or stop anything before this restart is complete.
 	if err := s.Hold(ctx); err != nil {
 		return err
 	}

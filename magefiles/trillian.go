@@ -28,7 +28,7 @@ func (Trillian) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Trillian.Start, logSignerComponent(), logServerComponent())
 }
 
-// Stop ends the log signer, the log server and MariaDB, once Rekor, CT, Dex and Fulcio have ended, which stand on them.
+// Stop ends the log signer, the log server and MariaDB, once Rekor, CT, Dex and Fulcio have ended, which depend on them.
 func (Trillian) Stop(ctx context.Context) error { return needs(ctx, stopMariaDB) }
 
 func startMariaDB(ctx context.Context) error {
@@ -55,7 +55,7 @@ func startMariaDB(ctx context.Context) error {
 	return database.Prepare(ctx, s.Config)
 }
 
-// knowMariaDB installs a MariaDB if there is none, and checks that it is one that the stack can run.
+// knowMariaDB installs MariaDB if there is none, and checks that the stack can run the one that there is.
 func knowMariaDB(ctx context.Context) error {
 	s, err := acquire(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func mariaDBComponent() component {
 func mariaDB(c config.Config) service.Service {
 	server, _, err := stack.MariaDBPrograms(c)
 	if err != nil {
-		// Only the service's name matters then: it cannot be started.
+		// There is no MariaDB to start: this description serves for its name only.
 		server = "mariadbd"
 	}
 	return service.Service{
@@ -133,8 +133,9 @@ func mariaDB(c config.Config) service.Service {
 	}
 }
 
-// threads bounds how many threads of a daemon of the logs run at a time. By default it is one for each processor, and a
-// third of their work is to hand it from one to the other; about four daemons are at work on an entry.
+// threads limits how many threads of a log's daemon run at a time to a quarter of the processors, since about four daemons
+// work on an entry. With Go's default, as many as processors, handing work from thread to thread takes a third of their
+// processor time.
 func threads(c config.Config) []string {
 	if c.Tuning != config.TunedLocal {
 		return nil

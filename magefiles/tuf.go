@@ -43,8 +43,8 @@ func (TUF) Rotate(ctx context.Context) error {
 	return err
 }
 
-// tufRepository writes what clients trust, and the repository that holds it. What it says is about keys, which are all
-// made for it, and not about what runs.
+// tufRepository writes the trusted root, the signing configuration and the repository that holds both. They name keys and
+// addresses, so all keys are made first, and no service has to run.
 func tufRepository(ctx context.Context) error {
 	if err := needs(ctx, Build, caRoot, ctKeys, rekorKey, rekorTilesKey, tsaCertificates); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// pinned is what go.mod pins.
+// pinned reads and moves the versions that go.mod pins.
 func pinned(c config.Config) pins.Pins {
 	return pins.Pins{
 		Root: c.Root, Environ: os.Environ(),
