@@ -86,7 +86,7 @@ func wrap(ctx context.Context, cmd *exec.Cmd, err error, said ...*bytes.Buffer) 
 		return context.Cause(ctx)
 	}
 	failure := &Error{Program: filepath.Base(cmd.Path), Err: err}
-	// What the shell says in words, exec says in a wrapper.
+	// exec.Error would name the program once more.
 	if execErr := (*exec.Error)(nil); errors.As(err, &execErr) {
 		failure.Err = execErr.Err
 	}

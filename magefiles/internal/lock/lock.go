@@ -26,11 +26,12 @@ func (e *HeldError) Error() string { return fmt.Sprintf("%s is locked by process
 // File is an open file that this process has locked, until it is closed or the process ends.
 type File struct{ *file }
 
-// file has another name than os.File so that what is embedded is not exported: it is to be closed by File alone.
+// file is os.File under a name that is not exported, so that the embedded file can be closed by File.Close only.
 type file = os.File
 
-// own are the files that this process has locked. They are of the whole process because the locks are. Files are told apart
-// by device and inode, so that it does not matter by which path one is named; that of an open file is not given to another.
+// own are the files that this process has locked. It is a variable of the package because the locks belong to the process.
+// Files are compared by device and inode, which are the same for all paths of a file, and are not given to another file while
+// this one is open.
 var own struct {
 	sync.Mutex
 	files map[*File]os.FileInfo
@@ -40,7 +41,7 @@ var own struct {
 func holds(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
-		return false // whoever opens it sees why
+		return false // the caller opens the file and sees why
 	}
 	for _, held := range own.files {
 		if os.SameFile(held, info) {
@@ -125,7 +126,8 @@ func Holder(path string) (int, error) {
 
 // holder is the PID of the other process that holds f, or 0.
 func holder(f *os.File) (int, error) {
-	// A shared lock is what a file that is open for reading may ask about; the holders' locks are exclusive.
+	// Asks about a shared lock, the only kind for a file that is open for reading. The holders' locks are exclusive, so they
+	// show.
 	request := syscall.Flock_t{Type: syscall.F_RDLCK, Whence: io.SeekStart}
 	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &request); err != nil {
 		return 0, &os.PathError{Op: "ask for the lock of", Path: f.Name(), Err: err}

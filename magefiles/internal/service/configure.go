@@ -14,7 +14,7 @@ import (
 // Values are what only the running stack knows, such as the ID of a Trillian tree, by the name that templates use.
 type Values map[string]any
 
-// StandIns stand in a template for the values that only the running stack knows.
+// StandIns are Values for rendering a template while the stack does not run.
 func StandIns() Values { return Values{"Tree": 0, "Module": ""} }
 
 // Secrets gives the text of a secret of a stack, as statedir.Secret does.
@@ -38,7 +38,7 @@ func (v view) Localhost(name string) string { return "http://" + v.Config.Localh
 // Secret is the text of the secret name.
 func (v view) Secret(name string) (string, error) { return v.secret(v.Config, config.Secret(name)) }
 
-// List is the YAML list in a file, indented so that it can stand in a longer one, and can be nothing but a part of it.
+// List is the YAML list in a file, indented so that it can only continue a list in a template, and begin nothing else.
 func (v view) List(file string) (string, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -68,7 +68,7 @@ func Configure(c config.Config, name string, values Values) error {
 	if err != nil {
 		return err
 	}
-	// What is there already need not be brought to the disk once more, which takes as long as a daemon's start.
+	// A file that has this content already is not written again: flushing it to the disk takes as long as a daemon's start.
 	if there, err := os.ReadFile(c.ConfigFile(name)); err == nil && bytes.Equal(there, text) {
 		return os.Chmod(c.ConfigFile(name), 0o600)
 	}

@@ -33,7 +33,7 @@ func rotate(path string) error {
 // LogTail is the last lines of the log at path, or those from the panic of a Go program on, each indented and with a
 // newline; empty if there are none.
 func LogTail(path string, lines int) string {
-	const goroutines = 200 // lines that may stand behind a panic
+	const goroutines = 200 // lines of stack traces that may follow the message of a panic
 	reader := NewLogReader(path, lines+goroutines)
 	defer reader.Close()
 	all, err := reader.read()
@@ -56,14 +56,13 @@ func LogTail(path string, lines int) string {
 	return out.String()
 }
 
-// stackTrace is what zap adds to a line that is logged as JSON. It is of use in the log, and only there.
+// stackTrace matches the stack trace that zap adds to a line of JSON. It stays in the log, and is not shown elsewhere.
 var stackTrace = regexp.MustCompile(`,"stacktrace":"(?:[^"\\]|\\.)*"`)
 
 // longestLine is how much of a log's line is shown, in characters.
 const longestLine = 400
 
-// LogReader reads a log's last lines, and then what is added to it, also when a new start has moved it away and begun
-// another.
+// LogReader reads a log's last lines, and then what is added to it, also after a new start has rotated it.
 type LogReader struct {
 	path  string
 	lines int // how many of the last lines come first
@@ -88,7 +87,7 @@ func (r *LogReader) read() ([]string, error) {
 	if first {
 		file, err := os.Open(r.path)
 		if errors.Is(err, os.ErrNotExist) {
-			r.lines = -1 // when it comes, all of it is new
+			r.lines = -1 // once there is a log, all of its lines are new
 			return nil, nil
 		}
 		if err != nil {
@@ -124,7 +123,7 @@ func (r *LogReader) read() ([]string, error) {
 	return lines, nil
 }
 
-// skip goes to where the last lines that are asked for begin at the earliest, so that a long log is not read as a whole.
+// skip seeks to a place before the last lines that are asked for, so that a long log is not read as a whole.
 func (r *LogReader) skip() error {
 	if r.lines < 0 {
 		return nil

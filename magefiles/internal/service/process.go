@@ -26,14 +26,15 @@ func (e *Engine) running(s Service) (p process, ok bool, err error) {
 	return p, p.pid != 0, err
 }
 
-// alive says whether the daemon lives. A PID alone does not: it can be another process's by now.
+// alive says whether the daemon lives, which is whether it holds the lock. Its PID does not tell: another process can have
+// that by now.
 func (p process) alive() bool {
 	holder, err := lock.Holder(p.pidFile)
 	return err == nil && holder == p.pid
 }
 
-// signal sends sig to the daemon, and to nothing else: the process is looked up first and the lock asked after, so that
-// (where the system has handles for processes) the handle cannot be that of a process that got the PID since.
+// signal sends sig to the daemon and to no other process. It first opens a handle on the process and then checks the lock.
+// Where the system has such handles, this one then cannot be of a process that got the daemon's PID later.
 func (p process) signal(sig os.Signal) error {
 	handle, err := os.FindProcess(p.pid)
 	if err != nil {
@@ -64,10 +65,10 @@ func (e *Engine) lastStart(s Service) (pid int, since time.Time) {
 	return pid, info.ModTime()
 }
 
-// fromFile holds what the service that runs was started from.
+// fromFile is the path of the file that holds From of the running service.
 func (e *Engine) fromFile(s Service) string { return e.Config.Run(s.Name + ".from") }
 
-// remember writes down what s is started from.
+// remember writes From of s to that file, and deletes the file for a pinned version.
 func (e *Engine) remember(s Service) error {
 	if s.From != "" {
 		return renameio.WriteFile(e.fromFile(s), []byte(s.From), 0o600)
@@ -78,7 +79,7 @@ func (e *Engine) remember(s Service) error {
 	return nil
 }
 
-// from is what the service that runs was started from.
+// from is From of the running service.
 func (e *Engine) from(s Service) string {
 	content, err := os.ReadFile(e.fromFile(s))
 	if err != nil {
@@ -87,7 +88,7 @@ func (e *Engine) from(s Service) string {
 	return string(content)
 }
 
-// forget empties the PID file of s after it was stopped, so that it does not pass for one that died.
+// forget empties the PID file of s after it was stopped, so that s does not pass for crashed.
 func (e *Engine) forget(s Service) error {
 	err := os.Truncate(e.pidFile(s), 0)
 	if err != nil && !os.IsNotExist(err) {

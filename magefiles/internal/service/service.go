@@ -1,6 +1,6 @@
-// Package service runs the stack's daemons in the background. Services differ in data, not in behaviour: a Service
-// says what to run and how to tell that it works, and an Engine starts, watches and stops it. The files are named after
-// the way that this goes: service, configure, start, process, status, stop.
+// Package service runs the stack's daemons in the background. Services differ in data, not in behaviour: a Service says what
+// to run and how to tell that it works, and an Engine starts, watches and stops it. The files follow a service's life:
+// service, which describes it, then configure, start, process, status and stop.
 package service
 
 import (
@@ -21,33 +21,34 @@ type Service struct {
 	About string
 	// Uses are the other services, keys, passwords and data that its arguments, variables and configuration files name.
 	Uses []Use
-	// Publishes are those that they name for its clients to know, in the same form as Use.Of.
+	// Publishes are the services and public keys that the service only passes on to its clients, in the form of Use.Of.
 	Publishes []string
 	// Program is the absolute path of the executable; Args are its arguments, which hold no secret, since every user of
 	// the machine can read them.
 	Program string
 	Args    []string
-	// Module is the module whose version is the program's, if that is not the module that the program is of.
+	// Module is the path of the module whose version counts as the program's, if that is not the program's own module.
 	Module string
 	// Packages are the import paths of the programs that have to be built to run it.
 	Packages []string
-	// Source is where a checkout can replace what is pinned; nil if it cannot.
+	// Source is what a checkout can replace; nil if no checkout can.
 	Source *config.Source
 	// Tutorial says that the three levels need it.
 	Tutorial bool
-	// From says of which checkout and revision the program is, if it is not a pinned one.
+	// From is the checkout and revision that the program was built from; empty for a pinned version.
 	From string
 	// Env are variables of the form NAME=value beside those that every daemon gets.
 	Env []string
 	// Templates names the templates from which its configuration is rendered at each start.
 	Templates []string
-	// Listens are the ports that it must find free, first the one by which others know it.
+	// Listens are the ports that it listens on, first the one that others use. They must be free when it is started.
 	Listens []config.Port
-	// Sockets are the Unix sockets that it makes and, killed, leaves behind, and that it would not replace.
+	// Sockets are the Unix sockets that are deleted before it is started: it leaves them behind when it is killed, and does
+	// not replace them itself.
 	Sockets []string
 	// Address is where clients reach it.
 	Address string
-	// Ready asks the service for something that it can answer only if it works, and what it stands on too.
+	// Ready makes a request that succeeds only if the service works, and so do the services that it depends on.
 	Ready func(context.Context) error
 	// EndsOnSecondTerm says that after SIGTERM the program idles before it ends, unless it is sent a second one.
 	EndsOnSecondTerm bool
@@ -60,17 +61,17 @@ type Service struct {
 // Token is the name of the PKCS#11 token that holds the CA's key.
 const Token = "token"
 
-// Use says what a service has something for. That it has it stands in its arguments, variables and configuration files: a
-// test proves that a description says all of it.
+// Use says what a service uses something for. A test proves that a description lists all that the service's arguments,
+// variables and configuration files name, and nothing else.
 type Use struct {
 	// Of is a service's name; MariaDB's and that of a database, as in mariadb/rekor; the path of a file or folder below
 	// the state folder, as in keys/rekor.pem; or Token.
 	Of string
-	// To is what the service does there, as in "log the certificate". If it is empty, that is to sign what Signs says.
+	// To is what the service does with it, as in "log the certificate"; empty if the service only signs, as Signs says.
 	To string
 	// Signs is what the service signs with the key that is there.
 	Signs string
-	// Public is the file that others verify this with, if it is one.
+	// Public is the file with which others verify what Signs says; empty if there is none.
 	Public string
 }
 
@@ -84,8 +85,8 @@ type Engine struct {
 
 func (e *Engine) pidFile(s Service) string { return e.Config.Run(s.Name + ".pid") }
 
-// With is s with another value for a flag that its command line has as --flag=value. It panics if it does not have it, since
-// both are written by programmers.
+// With is s with another value for flag, which its arguments have as flag=value. It panics if they do not, which is a
+// programmer's mistake.
 func (s Service) With(flag, value string) Service {
 	at := slices.IndexFunc(s.Args, func(arg string) bool { return strings.HasPrefix(arg, flag+"=") })
 	s.Args = slices.Clone(s.Args)

@@ -16,8 +16,8 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// Start runs s in the background and returns when it is ready; whether it was started, or ran already, is started. An error
-// says what to try; a service that is not ready in time is left running for a look at it, one that died left its log.
+// Start runs s in the background and returns when it is ready; started is false if it ran already. An error says what to try.
+// A service that is not ready in time is left running, to be examined.
 func (e *Engine) Start(ctx context.Context, s Service, values Values) (started bool, err error) {
 	step := e.Console.Step(s.Name)
 	defer func() {
@@ -48,7 +48,7 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (started b
 		if !errors.Is(err, errEnded) {
 			return false, err
 		}
-		// It was about to end, as after a stop that was interrupted.
+		// The daemon has ended while this waited for it, as after an interrupted stop: start it anew.
 	}
 	for _, port := range s.Listens {
 		if err := e.portFree(s, port); err != nil {
@@ -94,7 +94,7 @@ func exitText(cmd *exec.Cmd, err error) string {
 	return err.Error()
 }
 
-// PortFree finds out whether port can be listened on.
+// PortFree is an error if port cannot be listened on. The error names the process that holds it.
 func PortFree(c config.Config, port config.Port) error {
 	address := c.Address(port)
 	l, err := net.Listen("tcp", address)
@@ -179,7 +179,7 @@ func (e *Engine) launch(s Service) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// Env is the environment of s. The user's is kept from daemons: Rekor alone reads a variable PORT, and others read proxies
+// Env is the environment of s. Most of the user's variables are kept from daemons: Rekor would read PORT, and others proxies
 // and credentials.
 func (e *Engine) Env(s Service) []string {
 	env := []string{
@@ -197,8 +197,9 @@ func (e *Engine) Env(s Service) []string {
 	return append(env, s.Env...)
 }
 
-// lessCollection lets the heaps of programs in Go grow to five times of what is in use rather than to twice, up to a size that
-// none reaches. They start with hardly anything, and to collect garbage each time that it doubles is a sixth of their start.
+// lessCollection lets a Go program's heap grow to five times what is in use, rather than to twice, before garbage is
+// collected, up to a size that no daemon reaches. A heap is small at first, and collecting garbage each time that it doubles
+// takes a sixth of a start.
 var lessCollection = []string{"GOGC=400", "GOMEMLIMIT=256MiB"}
 
 const (
@@ -213,7 +214,7 @@ var ErrHopeless = errors.New("waiting does not help")
 func (e *Engine) waitReady(ctx context.Context, s Service, dead func() error) error {
 	waiting, cancel := context.WithTimeout(ctx, e.StartTimeout)
 	defer cancel()
-	var answer error // the last that was not cut short by the end of waiting
+	var answer error // the last error of a probe that was not cut short by the end of waiting
 	for {
 		probe, done := context.WithTimeout(waiting, probeTimeout)
 		err := s.Ready(probe)
@@ -221,7 +222,7 @@ func (e *Engine) waitReady(ctx context.Context, s Service, dead func() error) er
 		if waiting.Err() == nil || answer == nil {
 			answer = err
 		}
-		// Asked after the probe: what answered may be somebody else's.
+		// Checked after the probe: if the daemon has died, another process may have answered.
 		if deadErr := dead(); deadErr != nil {
 			return deadErr
 		}

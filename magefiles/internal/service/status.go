@@ -27,7 +27,7 @@ type Status struct {
 	Since   time.Time // when it was last started; zero if it is stopped
 	Memory  int64     // resident, bytes; 0 if it is not known
 	Address string
-	From    string // of which checkout and revision what runs is; empty if it is a pinned version
+	From    string // the checkout and revision that the running program was built from; empty for a pinned version
 	Err     error  // why it does not answer, or why its state is not known
 }
 

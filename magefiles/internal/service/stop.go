@@ -59,7 +59,7 @@ func (e *Engine) Stop(ctx context.Context, s Service) (err error) {
 			}
 		case <-ctx.Done():
 			if s.EndsOnSecondTerm {
-				// Rather than leave it idling, neither up nor gone.
+				// Otherwise the program would idle, neither serving nor ended.
 				_ = p.signal(syscall.SIGTERM)
 			}
 			return context.Cause(ctx)
@@ -68,7 +68,7 @@ func (e *Engine) Stop(ctx context.Context, s Service) (err error) {
 	return e.forget(s)
 }
 
-// UnderDelve ends the From of a service that is run by Delve (https://github.com/go-delve/delve).
+// UnderDelve is the end of From of a service that runs under Delve (https://github.com/go-delve/delve).
 const UnderDelve = "under Delve"
 
 // secondTermAfter is long enough for a program to take its first SIGTERM and end its requests: two signals sent

@@ -1,4 +1,5 @@
-// Package statedir keeps the state folder of a stack: who may use it, its folders, its secrets, and who is at work on it.
+// Package statedir keeps the state folder of a stack: who may use it, its folders, its secrets, and the lock of the process
+// that changes the stack.
 package statedir
 
 import (
@@ -49,7 +50,8 @@ func CheckFolder(c config.Config) error {
 		return fmt.Errorf("read the state folder: %w: "+otherFolder, err)
 	}
 	for _, entry := range entries {
-		// Of these, the first and the last are the checkout's own; between them is a marker that is being written.
+		// These are no reason to refuse: the checkout's .gitignore and programs, and the temporary file of a marker that is
+		// being written.
 		name := entry.Name()
 		if name == ".gitignore" || strings.HasPrefix(name, "."+marker) || filepath.Join(c.State, name) == c.Programs {
 			continue
@@ -93,7 +95,7 @@ func MakeFolders(c config.Config) error {
 
 // Wipe deletes everything that a stack made, but not its folder, nor programs in it.
 func Wipe(c config.Config) error {
-	// The last one had the name of what now is support.
+	// bundles is the name that the folder support had in earlier versions of this project.
 	for _, folder := range append(c.Folders(), filepath.Join(c.State, "bundles")) {
 		if folder == c.State {
 			continue
@@ -105,7 +107,7 @@ func Wipe(c config.Config) error {
 	return os.Remove(filepath.Join(c.State, marker))
 }
 
-// RoomFor refuses a disk with less than so many bytes left for the state folder.
+// RoomFor is an error if the disk of the state folder has less than so many bytes free.
 func RoomFor(c config.Config, bytes int64) error {
 	free, err := platform.FreeDisk(c.State)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"sigstore-local/magefiles/internal/lock"
 )
 
-// Hold makes the folders of the stack of c, waits until no other process changes it, and keeps them from it until the
-// file is closed. It calls waiting with the PID of the process that it waits for.
+// Hold makes the folders of the stack of c and takes the stack's lock: no other process changes the stack until the returned
+// file is closed. While another process has the lock, Hold waits, and calls waiting with the PID of that process.
 func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*lock.File, error) {
 	told := 0
 	file := c.Run("stack.lock")
@@ -27,11 +27,11 @@ func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*lock.Fi
 		other := (*lock.HeldError)(nil)
 		switch {
 		case err == nil:
-			// A reset that was waited for has wiped the file since it was opened: another may lock the new one.
+			// A reset has deleted the file after it was opened here: another process may lock the new one.
 			_ = held.Close()
 			continue
 		case errors.Is(err, os.ErrNotExist):
-			// It has wiped the folder too.
+			// A reset has deleted the folder too.
 			if err := MakeFolders(c); err != nil {
 				return nil, err
 			}
