@@ -37,19 +37,19 @@ const Flags = "-trimpath -buildvcs=false -tags=" + tags
 // Schema is the name, beside the programs, of Trillian's database schema as the pinned version has it.
 const Schema = "trillian.sql"
 
-// SchemaSource is the path of that in Trillian's source.
+// SchemaSource is the path of the schema in Trillian's source.
 const SchemaSource = "storage/mysql/schema/storage.sql"
 
-// stampFile says, beside the programs, what they were built from.
+// stampFile is the name of the file, beside the programs, that says what they were built from.
 const stampFile = ".built-from"
 
-// needsC says whether a program needs cgo, as those do that load PKCS#11 modules. The others compile without the C code
-// that they would then have, for a database and a compression: a tenth of the work of a build.
+// needsC says whether a program needs cgo: those that load PKCS#11 modules do. With cgo, the others would contain C code for
+// a database and a compression, whose compilation is a tenth of the work of a build.
 func needsC(program string) bool {
 	return slices.Contains([]string{"fulcio", "hsm"}, path.Base(program))
 }
 
-// Env is environ with what decides how Go builds set to what this project needs.
+// Env is environ, with the variables that decide how Go builds set as this project needs them.
 func Env(environ []string, cgo bool) []string {
 	enabled := "0"
 	if cgo {
@@ -68,7 +68,7 @@ type Builder struct {
 	Ready func(context.Context) (compiler string, err error)
 }
 
-// Run builds what is not built of the pinned programs. Programs that stand there stay as they are until all new ones are whole.
+// Run builds the pinned programs, unless they are up to date. The old programs stay in place until all new ones are complete.
 func (b *Builder) Run(ctx context.Context) error {
 	stamp, err := b.stamp()
 	if err != nil {
@@ -130,7 +130,8 @@ func (b *Builder) stamp() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		// A checkout that is moved or copied with its programs has no need to build them again.
+		// Paths are relative to the checkout, so that one that is moved or copied with its programs need not build them
+		// again.
 		fmt.Fprintln(hash, strings.TrimPrefix(name, b.Config.Root))
 		_, err = io.Copy(hash, f)
 		_ = f.Close()
@@ -159,7 +160,7 @@ func (b *Builder) built(stamp string) bool {
 	return true
 }
 
-// locked calls f while no other process holds the lock file, as whoever builds in the same folder does.
+// locked calls f with a lock on file, which every process takes that builds in the same folder.
 func locked(ctx context.Context, file string, step *console.Step, f func() error) error {
 	for {
 		held, err := lock.Acquire(file)
@@ -186,7 +187,8 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	// Go links only those programs anew that are not up to date where they are built.
+	// The old programs are copied, since go build links only programs that are not up to date in the folder that it writes
+	// to.
 	if err := os.CopyFS(fresh, programsOnly{os.DirFS(b.Config.Programs)}); err != nil {
 		return err
 	}
@@ -237,7 +239,7 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	if err != nil {
 		return err
 	}
-	// Some may be moved when this is interrupted.
+	// Without a stamp, a move that is interrupted halfway does not pass for a complete build.
 	if err := os.Remove(b.pinned(stampFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -253,7 +255,6 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 // progress is how many packages have been compiled, of how many; of unknown many if total is negative.
 type progress struct{ compiled, total int }
 
-// show shows progress.
 func (b *Builder) show(step *console.Step, p progress) {
 	switch {
 	case p.total < 0:
@@ -267,8 +268,8 @@ func (b *Builder) show(step *console.Step, p progress) {
 	}
 }
 
-// compile runs a `go build -v`, which names each package on its standard error when it has compiled it, and counts them.
-// Whatever else it says is the compiler's.
+// compile runs a `go build -v`, which names each package on its standard error when it has compiled it, and counts them. It
+// returns all other lines, which are the compiler's messages.
 func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step, done *progress) (said string, err error) {
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

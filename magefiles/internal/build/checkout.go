@@ -24,7 +24,7 @@ import (
 	"sigstore-local/magefiles/internal/project"
 )
 
-// fromFile says, beside the programs of a checkout, of which revision they are.
+// fromFile is the name of the file, beside the programs of a checkout, that says which revision they were built from.
 const fromFile = ".from"
 
 // CompileError is what the compiler says of a checkout.
@@ -104,7 +104,7 @@ func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folde
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	// Go links only what is not up to date where it is built.
+	// As in Builder.build: programs that are up to date are not linked again.
 	if err := os.CopyFS(fresh, programsOnly{os.DirFS(programs)}); err != nil {
 		return err
 	}
@@ -130,8 +130,9 @@ func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folde
 	return nil
 }
 
-// Debug builds a program, so that it can be debugged, into the file out: the packages of its source, of the checkout or as pinned,
-// without optimization and with the paths of their sources. All others are as everywhere, and so mostly compiled already.
+// Debug builds a program for debugging into the file out. The packages of its source, checked out or pinned, are compiled
+// without optimization and with the paths of their files. All other packages are those of every build, and so mostly in the
+// build cache.
 func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	compiler, err := b.Ready(ctx)
 	if err != nil {
@@ -164,8 +165,9 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	return nil
 }
 
-// wholePaths is the compiler's flag, quoted as in GOFLAGS, by which the paths of sources in folder stay whole in spite of
-// Flags. They are part of the flags, or else the build cache would give those of another checkout of the same.
+// wholePaths is the compiler's flag, quoted as in GOFLAGS, that keeps the paths of files in folder, which Flags would trim.
+// It names the folder, since otherwise the build cache would return packages with the paths of another checkout of the same
+// module.
 func wholePaths(folder string) (string, error) {
 	for _, quote := range []string{"'", `"`} {
 		if !strings.Contains(folder, quote) && !strings.Contains(folder, ";") && !strings.Contains(folder, "=>") {
@@ -191,7 +193,7 @@ func From(c config.Config, program string) string {
 // Revision is the revision of a checkout, abbreviated, with "-dirty" if files differ from it or are new; empty if git
 // knows none.
 func Revision(ctx context.Context, folder string) string {
-	// Of a folder in a larger repository the folder alone.
+	// If the folder is in a larger repository, only changes in the folder count.
 	out, err := exec.CommandContext(ctx, "git", "-C", folder, "status", "--porcelain=v2", "--branch", "--", ".").Output()
 	if err != nil {
 		return ""
@@ -212,7 +214,7 @@ func Revision(ctx context.Context, folder string) string {
 var elsewhere = regexp.MustCompile(`(?m)=>\s*"?(/|\S*\.\./)`)
 
 // contents identifies what a checkout builds from: its revision, which is shown, and its files, by their names, sizes and
-// times. They are not known if it builds with folders beside it.
+// times. known is false if it builds with folders outside of it.
 func contents(folder, revision string) (stamp string, known bool, err error) {
 	mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
 	if err != nil {
@@ -232,7 +234,7 @@ func contents(folder, revision string) (stamp string, known bool, err error) {
 		}
 		info, err := entry.Info()
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // an editor's, and gone
+			return nil // an editor's temporary file, gone since it was listed
 		}
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ type Port struct {
 	Default int
 }
 
-// The ports by which others than the service itself know it. What a service alone has to know is in its description.
+// The ports that others than the service itself have to know. A port that only the service has to know is in its description.
 var (
 	Registry   = Port{"REGISTRY", 1338}
 	LogServer  = Port{"LOG_SERVER", 8091}
@@ -152,7 +152,7 @@ type Variable struct {
 	set           func(c *Config, value string) error
 }
 
-// Part is what Load has to know of a service or a client before that can be described for a configuration.
+// Part is what Load has to know of a service or client, whose description in turn needs the configuration.
 type Part struct {
 	Service string // the service's name; empty for a client
 	Ports   []Port
@@ -401,7 +401,7 @@ func setState(c *Config, value string) error {
 	return plain(c.State)
 }
 
-// plainState is what the path of a state folder is, beside absolute.
+// plainState says how the path of a state folder must be, beside absolute.
 const plainState = "in UTF-8 without : @ , # = and without control and other invisible characters"
 
 // special are the characters that a state folder's path cannot have, since there is no way to quote them for some program.
@@ -413,7 +413,7 @@ var special = []struct{ text, why string }{
 	{"=", "would end the name of a folder in SoftHSM's configuration"},
 }
 
-// plain refuses a path that some program of the stack cannot be given for its state folder.
+// plain refuses a path for the state folder that some program of the stack cannot be given.
 func plain(path string) error {
 	if !project.Legible(path) {
 		return errNotAccepted
@@ -426,7 +426,7 @@ func plain(path string) error {
 	return nil
 }
 
-// setMariaDB refuses what mariadb-install-db, which is a shell script, cannot be called by.
+// setMariaDB refuses a path by which mariadb-install-db, a shell script beside the server, cannot be called.
 func setMariaDB(c *Config, value string) error {
 	c.MariaDB = value
 	if strings.ContainsFunc(value, unicode.IsSpace) {
@@ -491,7 +491,7 @@ func checkPrivateFile(path string) error {
 	return err
 }
 
-// readGitHub takes from a file what GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET say otherwise.
+// readGitHub reads the values of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET from a file.
 func readGitHub(c *Config, path string) error {
 	if c.GitHub != (OAuthApp{}) {
 		return errors.New("GITHUB_CLIENT_ID or GITHUB_CLIENT_SECRET is set too")
@@ -548,7 +548,7 @@ func (c Config) checkState() error {
 // Ports lists every port that is known, by name.
 func (c Config) Ports() []Port { return c.ports }
 
-// PortNamed is the port of a name such as REKOR. It panics if there is none, since names are written by programmers.
+// PortNamed is the port of a name such as REKOR. It panics if there is none, which is a programmer's mistake.
 func (c Config) PortNamed(name string) Port {
 	return c.ports[slices.IndexFunc(c.ports, func(p Port) bool { return p.Name == name })]
 }
@@ -566,8 +566,8 @@ func (c Config) Address(p Port) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port(p)))
 }
 
-// Localhost is the address of p as clients name it, such as localhost:1338: what an OIDC issuer and an image are known
-// by outlives the address, and registries on localhost are spoken to without TLS.
+// Localhost is the address of p as clients name it, such as localhost:1338. The names of an OIDC issuer and of images must
+// not change with the address, and clients speak to a registry on localhost without TLS.
 func (c Config) Localhost(p Port) string {
 	return net.JoinHostPort("localhost", strconv.Itoa(c.Port(p)))
 }
@@ -575,7 +575,7 @@ func (c Config) Localhost(p Port) string {
 // URL is the base URL of p on 127.0.0.1, without a slash at its end.
 func (c Config) URL(p Port) string { return "http://" + c.Address(p) }
 
-// Issuer is the OIDC issuer that Dex is and Fulcio trusts.
+// Issuer is the URL by which Fulcio trusts Dex as an OIDC issuer.
 func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
 
 // DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
@@ -631,7 +631,7 @@ func (c Config) Data(name string) string { return filepath.Join(c.State, "data",
 // Key is the path of a key, public key or certificate.
 func (c Config) Key(name string) string { return filepath.Join(c.State, "keys", name) }
 
-// Trust is the path of a file that clients take what they trust from.
+// Trust is the path of a file from which clients learn what to trust.
 func (c Config) Trust(name string) string { return filepath.Join(c.State, "trust", name) }
 
 // Log is the path of a service's log.
@@ -646,8 +646,8 @@ func (c Config) SecretFile(s Secret) string { return filepath.Join(c.State, "sec
 // Home is the HOME of every program that the stack runs, so that none touches the user's.
 func (c Config) Home() string { return filepath.Join(c.State, "home") }
 
-// FromHome is the path of what is in the state folder, relative to Home, which every program of the stack runs in. It has
-// nothing of the state folder's own path in it, which is more than some configuration can quote.
+// FromHome is path, which is in the state folder, relative to Home, in which every program of the stack runs. So it does not
+// hold the state folder's own path, which some configuration files cannot quote.
 func (c Config) FromHome(path string) string {
 	relative, err := filepath.Rel(c.Home(), path)
 	if err != nil {

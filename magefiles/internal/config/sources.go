@@ -13,7 +13,7 @@ import (
 	"sigstore-local/magefiles/internal/project"
 )
 
-// Source is where programs of the stack come from, of which a checkout can replace the pinned version.
+// Source is an upstream repository of programs of the stack. A checkout can replace its pinned version.
 type Source struct {
 	// Name is what the source is called on the command line; SIGLOCAL_SRC_ and the name is its variable.
 	Name string
@@ -34,7 +34,7 @@ func (s Source) Variable() string {
 
 var moduleLine = regexp.MustCompile(`(?m)^module[ \t]+"?([^\s"]+)`)
 
-// checkout is the folder of the source's checkout that path names. It refuses any other.
+// checkout is the folder at path, with links resolved. It is an error if that is not a checkout of the source.
 func (s Source) checkout(path string) (string, error) {
 	if !filepath.IsAbs(path) || !project.Legible(path) {
 		return "", errNotAccepted
@@ -42,7 +42,7 @@ func (s Source) checkout(path string) (string, error) {
 	if strings.Contains(path, `\`) {
 		return "", errors.New("Go embeds no files of a folder with a backslash in its path")
 	}
-	// Whoever walks through a folder does not follow a link to it.
+	// filepath.WalkDir does not follow a link at the top.
 	folder, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("it does not exist")

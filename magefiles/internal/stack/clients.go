@@ -17,7 +17,7 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// ClientEnvironment lists the variables with which clients use the stack, and makes what they name.
+// ClientEnvironment lists the variables with which clients use the stack, and makes the secret that they name.
 func (s *Stack) ClientEnvironment(trust client.Trust) ([]client.Variable, error) {
 	_, err := statedir.Secret(s.Config, config.CosignPassword)
 	return client.Environment(s.Config, trust), err
@@ -32,8 +32,8 @@ func (s *Stack) ClientProcess(environ []string, trust client.Trust) ([]string, e
 	return client.Values(s.Config, environ, variables)
 }
 
-// Shell runs a command line of the user's with the stack's environment, and lets others change the stack meanwhile. If it
-// does not succeed, the error has its exit code.
+// Shell runs a command line of the user's with the stack's environment, and without the stack's lock. If the command fails,
+// the error has its exit code.
 func (s *Stack) Shell(ctx context.Context, line string) error {
 	env, err := s.ClientProcess(os.Environ(), client.Keys)
 	if err != nil {

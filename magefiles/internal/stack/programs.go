@@ -11,8 +11,8 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// Programs lists the import paths of all programs that are built: those that the engine starts others with, and what services
-// and clients are described with.
+// Programs lists the import paths of all programs that are built: launch, sweep, and those that the descriptions of services
+// and clients name.
 func (s *Stack) Programs() []string {
 	programs := []string{project.Module + "/magefiles/cmd/launch", project.Module + "/magefiles/cmd/sweep"}
 	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
@@ -26,7 +26,7 @@ func (s *Stack) Programs() []string {
 	return programs
 }
 
-// Builder builds them.
+// Builder builds the Programs.
 func (s *Stack) Builder() *build.Builder {
 	return &build.Builder{
 		Config: s.Config, Console: s.Console, Environ: os.Environ(), Packages: s.Programs(),
@@ -37,21 +37,22 @@ func (s *Stack) Builder() *build.Builder {
 	}
 }
 
-// Build builds the pinned programs and the checkouts: of these only that of the source called only, if that is not empty and
-// the others have ever been built.
+// Build builds the pinned programs and the checkouts. If only names a source, the checkouts of other sources are built only
+// if they never were.
 func (s *Stack) Build(ctx context.Context, only string) error {
 	builder := s.Builder()
 	if err := builder.Run(ctx); err != nil || len(s.Config.Checkouts) == 0 {
 		return err
 	}
-	// The checkouts' programs are this stack's own.
+	// The checkouts' programs are in the state folder.
 	if err := statedir.MakeFolders(s.Config); err != nil {
 		return err
 	}
 	return builder.Checkouts(ctx, only)
 }
 
-// RequireToRun is Require without the C compiler if the programs are built: to try one takes as long as a daemon's start.
+// RequireToRun is Require, but without the C compiler if the programs are built: trying a compiler takes as long as a
+// daemon's start.
 func (s *Stack) RequireToRun(ctx context.Context, needs ...platform.Need) error {
 	built, err := s.Builder().Built()
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 	"sigstore-local/magefiles/internal/platform"
 )
 
-// Require installs what the system lacks of needs, where it may, and says how to otherwise.
+// Require installs the needs that the system lacks, if that is allowed without asking. Otherwise the error says how to
+// install them.
 func (s *Stack) Require(ctx context.Context, needs ...platform.Need) error {
 	s.installing.Lock()
 	defer s.installing.Unlock()
@@ -86,7 +87,7 @@ func MariaDBPrograms(c config.Config) (server, installer string, err error) {
 	return server, installer, nil
 }
 
-// KnownMariaDB is CheckMariaDB, once for each server: its --version takes as long as half of a warm start of MariaDB.
+// KnownMariaDB is CheckMariaDB, once for each server program, since it takes half as long as a warm start of MariaDB.
 func KnownMariaDB(ctx context.Context, c config.Config, server string) error {
 	info, err := os.Stat(server)
 	if err != nil {

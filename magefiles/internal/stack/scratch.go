@@ -78,7 +78,7 @@ func (s *Scratch) throwaway(name string) (string, error) {
 	return s.short.Path(name), nil
 }
 
-// Close ends what runs in the folder, and deletes it.
+// Close ends the daemons of the folder, and deletes the folder.
 func (s *Scratch) Close() error {
 	_ = s.alive.Close()
 	err := s.sweeper.Wait()

@@ -1,5 +1,5 @@
-// Package stack is a stack as the features see it: its services and how they are, who is at work on it, what it needs of the
-// system, its programs, throwaway stacks beside it, and signing in to it.
+// Package stack is a stack as the features see it: its services and their status, its lock, what it needs of the system, its
+// programs, throwaway stacks beside it, and signing in to it.
 package stack
 
 import (
@@ -26,7 +26,8 @@ type Descriptions struct {
 	Services, Clients func(config.Config) []service.Service
 }
 
-// Parts is what the configuration has to know of them. It says nothing of a configuration, so an empty one tells.
+// Parts is what config.Load has to know of the services and clients. It is the same for every configuration, so they are
+// described for an empty one.
 func (d Descriptions) Parts() []config.Part {
 	var parts []config.Part
 	for _, one := range d.Services(config.Config{}) {
@@ -86,7 +87,8 @@ func Names(services []service.Service) []string {
 	return names
 }
 
-// Named are the services that a name means: one, those that are built from a source, or, for "all", every one.
+// Named are the services that name means: the service of that name, those that are built from the source of that name, or,
+// for "all", every one.
 func (s *Stack) Named(name string) ([]service.Service, error) {
 	all := s.All()
 	if name == "all" {
@@ -107,7 +109,7 @@ func (s *Stack) Named(name string) ([]service.Service, error) {
 	return found, nil
 }
 
-// ServiceNames are those that Named takes beside "all".
+// ServiceNames are the names that Named takes beside "all".
 func (s *Stack) ServiceNames() []string {
 	names := Names(s.All())
 	for _, one := range s.All() {
@@ -118,7 +120,7 @@ func (s *Stack) ServiceNames() []string {
 	return names
 }
 
-// Source is the source that a name means: its own, or that of a service or client that is built from it.
+// Source is the source of that name, or the one that the service or client of that name is built from.
 func (s *Stack) Source(name string) (config.Source, error) {
 	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
 		if one.Source != nil && (one.Name == name || one.Source.Name == name) {
@@ -128,7 +130,7 @@ func (s *Stack) Source(name string) (config.Source, error) {
 	return config.Source{}, fmt.Errorf("%q is not built from a source that a checkout can replace; accepted are %s", name, strings.Join(s.SourceNames(), ", "))
 }
 
-// SourceNames are those that Source takes.
+// SourceNames are the names that Source takes.
 func (s *Stack) SourceNames() []string {
 	var names []string
 	for _, one := range slices.Concat(s.All(), s.Clients(s.Config)) {
@@ -164,7 +166,8 @@ func (s *Stack) Running() ([]string, error) {
 	return names, nil
 }
 
-// Hold makes the state folder and keeps other processes from changing the stack until Release, or the end of this one.
+// Hold makes the state folder and takes the stack's lock: no other process changes the stack until Release or the end of this
+// one.
 func (s *Stack) Hold(ctx context.Context) error {
 	s.holding.Lock()
 	defer s.holding.Unlock()
@@ -178,7 +181,8 @@ func (s *Stack) Hold(ctx context.Context) error {
 	return err
 }
 
-// Release lets others change the stack while this process goes on, as a demo does once all that it needs runs.
+// Release gives the stack's lock up, so that other processes can change the stack while this one goes on. A demo does so once
+// all services that it needs run.
 func (s *Stack) Release() error {
 	s.holding.Lock()
 	defer s.holding.Unlock()

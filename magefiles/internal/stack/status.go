@@ -38,7 +38,7 @@ type Row struct {
 // Status asks every service how it is, all at once.
 func (s *Stack) Status(ctx context.Context) []Row {
 	all := s.All()
-	// What stands on a service that died may keep its probe waiting for long; that it died is known already.
+	// If a service has died, the probes of services that depend on it may wait for long, and would tell nothing new.
 	for _, one := range all {
 		if s.Engine.Crashed(one) {
 			limited, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
@@ -73,7 +73,8 @@ func (s *Stack) row(one service.Service, status service.Status) Row {
 	return row
 }
 
-// version is the version of what runs, or of what would: the checkout and its revision, or the pinned version.
+// version is the version of the running program, or of the one that a start would run: the checkout and its revision, or the
+// pinned version.
 func (s *Stack) version(one service.Service, status service.Status) string {
 	from := status.From
 	if status.PID == 0 {
@@ -88,8 +89,8 @@ func (s *Stack) version(one service.Service, status service.Status) string {
 	return s.Version(one)
 }
 
-// Version is the version of a service's program: of its module, as Go has written it into the program, or the release that it
-// is, as go.mod says; of MariaDB, as the server says.
+// Version is the version of a service's program. Go has written the version of the module into the program; go.mod may name
+// the release that this is. MariaDB's server prints its own.
 func (s *Stack) Version(one service.Service) string {
 	info, err := buildinfo.ReadFile(one.Program)
 	if err != nil {
@@ -164,7 +165,8 @@ func writeStatus(w io.Writer, form string, rows []Row) error {
 	return table.Flush()
 }
 
-// wellness says what is wrong and what to try, and makes of it the exit code.
+// wellness is an error, with the exit code for it, if nothing runs or if a service has crashed or does not answer. It says
+// what to try, and prints the ends of these services' logs.
 func (s *Stack) wellness(rows []Row) error {
 	running := 0
 	var unwell []string

@@ -17,7 +17,7 @@ import (
 // Throwaway is a stack of its own beside another, in a scratch folder, that runs the same programs.
 type Throwaway struct {
 	*Stack
-	Environ []string // of commands that are to mean this stack
+	Environ []string // the environment of commands for this stack
 }
 
 // Throwaway describes the stack name in a scratch folder, whose start runs so many services, on ports that are free and of none

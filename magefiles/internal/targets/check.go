@@ -10,8 +10,8 @@ import (
 	"sigstore-local/magefiles/internal/nearest"
 )
 
-// Check says what is wrong with the words of a command line after mage's own flags, as a message for who typed them. It
-// reads them as the main function does that mage makes, which finds a wrong word only once the targets before it have run.
+// Check is an error, with a message for the user, if a word of a command line after mage's own flags is wrong. It reads the
+// words as the main function does that mage makes, which finds a wrong word only after it has run the targets before it.
 func (l List) Check(words []string) error {
 	for at := 0; at < len(words); {
 		t, ok := l.Find(words[at])
@@ -117,7 +117,7 @@ func (t Target) usage() string {
 	return line
 }
 
-// placeholder stands for a parameter's value where it is said how a target is called.
+// placeholder stands for a parameter's value in the usage of a target.
 func placeholder(p Param) string {
 	switch {
 	case !p.Flag:
