@@ -48,7 +48,7 @@ func (d *Demo) Attest() error {
 	return d.done("The image carries a statement of where it comes from, and only what the policy asks for passes.", "")
 }
 
-// oneOfList is a value for a flag that takes several in the form of CSV, in which a quotation mark is special.
+// oneOfList quotes a value for a flag that takes a list of values as CSV, in which quotation marks are special.
 func oneOfList(value string) string {
 	if !strings.Contains(value, `"`) {
 		return value
@@ -56,7 +56,7 @@ func oneOfList(value string) string {
 	return `"` + strings.ReplaceAll(value, `"`, `""`) + `"`
 }
 
-// builderID is who the provenance says has built the image.
+// builderID identifies the builder in the provenance.
 const builderID = "https://" + project.Module + "/demo"
 
 // provenance is a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) for the image of the demos.
@@ -91,7 +91,7 @@ func provenance(ctx context.Context, c config.Config, began time.Time) (string, 
 	return string(text), err
 }
 
-// policy is what a statement has to say, in CUE (https://cuelang.org).
+// policy is a policy in CUE (https://cuelang.org) for statements: this builder, and sources of sigstore.
 func policy(builder string) string {
 	return fmt.Sprintf(`predicateType: "https://slsa.dev/provenance/v1"
 predicate: {

@@ -1,5 +1,5 @@
 // Package demo signs and verifies as a person would, step by step: the three levels, bundles, attestations, a person's own
-// sign-in, and the tour, which is a lesson in all of it and in the attacks.
+// sign-in, and the tour, which teaches the levels and the attacks.
 package demo
 
 import (
@@ -39,7 +39,7 @@ type Demo struct {
 	introduced bool // how to make the commands work in a shell was said
 }
 
-// New begins a demo of a stack in which all that the demo needs runs, and lets other processes change the stack again.
+// New begins a demo of a stack in which all services that it needs run, and gives the stack's lock up.
 func New(ctx context.Context, s *stack.Stack, trust client.Trust) (*Demo, error) {
 	env, err := s.ClientProcess(os.Environ(), trust)
 	if err != nil {
@@ -73,7 +73,7 @@ func (d *Demo) say(why, command string) {
 	}
 }
 
-// hostedTerms is what cosign says before it signs, which is true of the public Sigstore and not of this one.
+// hostedTerms matches the terms of the public Sigstore, which cosign prints before it signs, and which are not this stack's.
 var hostedTerms = regexp.MustCompile(`(?ms)^\s*The sigstore service, hosted by .*?^By typing 'y', [^\n]*\n`)
 
 // printOutput prints a command's output, cut to what fits.
@@ -168,7 +168,7 @@ func (d *Demo) find(pattern, said string) string {
 	return found[1]
 }
 
-// write writes a file of the demo's, in the stack's folder.
+// write writes a file of the demo's, in the state folder.
 func (d *Demo) write(name, text string) string {
 	file := d.Config.Data(name)
 	if d.err == nil {
@@ -203,7 +203,7 @@ func (d *Demo) buildImage() {
 	d.imageRef = strings.TrimSpace(said)
 }
 
-// unsigned is an image that nobody has signed, whatever was signed by hand: one that there has not been.
+// unsigned makes a new image, which therefore nobody has signed.
 func (d *Demo) unsigned() (reference string) {
 	if d.err == nil {
 		reference, d.err = registryclient.NewImage(d.ctx, d.Config, "unsigned", "An image that nobody has signed")
@@ -227,8 +227,9 @@ func (d *Demo) keyPair(name string) {
 	d.step(why, "cosign", "generate-key-pair", "--output-key-prefix", d.key(name))
 }
 
-// secret gives the next command a value by its environment, where no other user sees it.
-func (d *Demo) secret(variable, shown string, value func() (string, error)) {
+// secret gives the next command a variable, whose value other users do not see as they would see an argument. A person gets
+// that value from the command printedBy.
+func (d *Demo) secret(variable, printedBy string, value func() (string, error)) {
 	if d.err != nil {
 		return
 	}
@@ -238,7 +239,7 @@ func (d *Demo) secret(variable, shown string, value func() (string, error)) {
 		return
 	}
 	d.secretIn = variable + "=" + secret
-	d.prefix = fmt.Sprintf("%s=\"$(%s)\" ", variable, shown)
+	d.prefix = fmt.Sprintf("%s=\"$(%s)\" ", variable, printedBy)
 }
 
 // done ends the demo with what it has shown, and names the next one, if there is one.

@@ -61,7 +61,8 @@ var (
 	byDevice  = flow{"device", 5 * time.Minute, []config.Port{config.Dex}}
 )
 
-// signIn signs artifact with the identity of whoever signs in at the page that cosign names, and returns that.
+// signIn has cosign sign artifact with the identity of the person who signs in at the page that it prints, and returns that
+// identity.
 func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 	if d.err != nil {
 		return ""
@@ -81,7 +82,7 @@ func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 		return ""
 	}
 	d.say("Sign a file. cosign waits until somebody has signed in, and goes on with the token that Dex gives it.", shellescape.QuoteCommand(sign))
-	// When cosign has waited for a browser it asks for a code to be pasted, at a terminal that need not be there.
+	// Ends before cosign's own limit: cosign then asks for a code to be pasted at a terminal, and there may be none.
 	ctx, cancel := context.WithTimeoutCause(d.ctx, how.limit-5*time.Second, fmt.Errorf("nobody signed in within %s", console.Duration(how.limit)))
 	defer cancel()
 	page := &pageFinder{page: regexp.MustCompile(regexp.QuoteMeta(d.Config.Issuer()) + `/\S+\n`), found: func(page string) { d.invite(how, page) }}
@@ -115,7 +116,7 @@ func (p *pageFinder) Write(text []byte) (int, error) {
 // invite says where to sign in, and as whom; it opens the page if there is somebody to see it.
 func (d *Demo) invite(how flow, page string) {
 	c := d.Config
-	// What is not a terminal may be a log, which is kept and passed on.
+	// The password is printed on a terminal only: other output may be a log that is kept and passed on.
 	watched := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("CI") == ""
 	password := "in " + c.SecretFile(config.DexPassword)
 	if secret, err := statedir.Secret(c, config.DexPassword); err == nil && watched {
@@ -156,8 +157,8 @@ func open(page string) bool {
 	return cmd.Start() == nil
 }
 
-// withoutBrowser is an environment in which cosign opens no browser, but believes that it did: it is opened by invite.
-// Where cosign cannot open one, it does not wait for one either.
+// withoutBrowser is an environment in which cosign opens no browser, since invite does, but believes that it did: cosign
+// waits for a browser only if it could open one.
 func (d *Demo) withoutBrowser() ([]string, error) {
 	folder := d.Config.Run("no-browser")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -171,7 +172,7 @@ func (d *Demo) withoutBrowser() ([]string, error) {
 	return append(slices.Clip(d.env), "PATH="+folder), nil
 }
 
-// emailOf is whom the certificate in a bundle of cosign's is for.
+// emailOf is the email address in the certificate of a bundle that cosign v2 has written.
 func emailOf(bundle string) (string, error) {
 	content, err := os.ReadFile(bundle)
 	if err != nil {

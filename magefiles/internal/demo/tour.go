@@ -90,14 +90,14 @@ func (d *Demo) next() {
 	}
 }
 
-// look says, in the tour, what of a step to look at.
+// look prints, in the tour, what to look at in the last step.
 func (d *Demo) look(format string, args ...any) {
 	if d.lesson != nil && d.err == nil {
 		fmt.Printf("\n   Look: %s\n", fmt.Sprintf(format, args...))
 	}
 }
 
-// drawing is a step that shows what rekor:show does.
+// drawing is a step that prints what rekor:show prints.
 func (d *Demo) drawing(index string) {
 	if d.err != nil {
 		return

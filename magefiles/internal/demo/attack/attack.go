@@ -1,5 +1,5 @@
 // Package attack has the attacks that Sigstore protects from, each with who has to notice it and in which words. An attack
-// stands for itself: it makes what it needs, ends what it has started, and relies on no other attack.
+// relies on no other: it makes what it needs and ends what it has started.
 package attack
 
 import (
@@ -22,26 +22,26 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Mallory is the attacker, whom Dex knows as it knows anybody.
+// Mallory is the attacker, who has an account at Dex as other users have.
 const Mallory = "mallory@example.org"
 
 // Attack is one way to cheat.
 type Attack struct {
-	Name    string         // by which it is called alone
+	Name    string         // by which -only chooses it
 	Did     string         // what the attacker did; {signer}, {attacker} and {entry} stand for who signs, Mallory and Attempt.Entry
 	Who     string         // who has to notice
 	Words   *regexp.Regexp // in which words
-	Because string         // what gives it away
+	Because string         // why it is noticed
 	// Try makes the attempt. An error says that it could not be made.
 	Try func(context.Context, *Target) (Attempt, error)
 }
 
-// Attempt is what came of an attempt.
+// Attempt is the outcome of an attack.
 type Attempt struct {
 	Command string // what a person types to see it noticed
-	Said    string // what that said; what Refusal says if empty
+	Said    string // what the command printed; if empty, Refusal says it
 	Refusal error  // nil if nobody noticed
-	Entry   uint64 // the entry of the log that it is about, if it is about one
+	Entry   uint64 // the index of the log entry that it is about; 0 if there is none
 }
 
 // All lists the attacks, in the order in which they are taught.
@@ -64,7 +64,8 @@ func Named(names string) ([]Attack, error) {
 	return chosen, nil
 }
 
-// Noticed is what whoever noticed the attempt said, in a line. It is an error if nobody did, or for another reason.
+// Noticed is the line in which the attempt's output has the attack's Words. It is an error if nobody noticed the attempt, or
+// for another reason.
 func (a Attack) Noticed(attempt Attempt) (string, error) {
 	if attempt.Refusal == nil {
 		return "", errors.New("nobody noticed")
@@ -118,10 +119,10 @@ func (t *Target) Did(a Attack, attempt Attempt) string {
 	return strings.NewReplacer("{signer}", t.Config.Email, "{attacker}", Mallory, "{entry}", strconv.FormatUint(attempt.Entry, 10)).Replace(a.Did)
 }
 
-// issuer is what cosign is to expect of a certificate.
+// issuer is cosign's flag for the issuer to expect in a certificate.
 func (t *Target) issuer() string { return "--certificate-oidc-issuer=" + t.Config.Issuer() }
 
-// signer is whom cosign is to expect.
+// signer is cosign's flag for the identity to expect in a certificate.
 func (t *Target) signer() string { return "--certificate-identity=" + t.Config.Email }
 
 // file writes a file of the attacker's.
@@ -151,7 +152,7 @@ func (t *Target) as(ctx context.Context, email string) ([]string, error) {
 	return []string{"COSIGN_IDENTITY_TOKEN=" + token}, err
 }
 
-// image stores an image that there has not been.
+// image stores a new image and returns its reference.
 func (t *Target) image(ctx context.Context, title string) (string, error) {
 	return registryclient.NewImage(ctx, t.Config, repository, title)
 }
@@ -190,7 +191,8 @@ func (t *Target) signedBy(ctx context.Context, email string) (signature, error) 
 	return t.signed[email], nil
 }
 
-// edited is a text with changes, each of which must find its place: what is there, and what is to be.
+// edited is text with changes, which are pairs: a part of the text and what replaces it. A part that is not there is an
+// error.
 func edited(text []byte, changes ...string) ([]byte, error) {
 	for i := 0; i < len(changes); i += 2 {
 		if !bytes.Contains(text, []byte(changes[i])) {

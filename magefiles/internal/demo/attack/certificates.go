@@ -104,8 +104,8 @@ func (t *Target) byRogueFulcio(ctx context.Context, ctLog bool) (Attempt, error)
 	return t.verifyBlob(ctx, artifact, "--bundle", bundle), nil
 }
 
-// byStolenKey signs a file with a key whose certificate ran out an hour ago. With Fulcio's own CA one would have to wait until
-// a certificate has run out.
+// byStolenKey signs a file with a key whose certificate ran out an hour ago. The CA is made for this: one would have to wait
+// until a certificate of Fulcio's runs out.
 func (t *Target) byStolenKey(ctx context.Context, more ...string) (Attempt, error) {
 	old, err := t.forge(time.Now().Add(-70*time.Minute), time.Now().Add(-time.Hour))
 	if err != nil {

@@ -25,19 +25,19 @@ func (t *Target) beside(services ...string) (*stack.Stack, error) {
 	return own, statedir.MakeFolders(own.Config)
 }
 
-// end ends a service of the attacker's, also after Ctrl-C. What goes wrong is the scratch folder's to clear away.
+// end ends a service of the attacker's, also after Ctrl-C. If that fails, the service ends when the scratch folder is closed.
 func end(ctx context.Context, own *stack.Stack, one service.Service) {
 	_ = own.Engine.Stop(context.WithoutCancel(ctx), one)
 }
 
 // rogueFulcio runs Fulcio with the CA's real key, as its operator can, and with no CT log, or with one that has a key of its
-// own. It returns Fulcio's URL, and what ends both.
+// own. It returns Fulcio's URL, and a function that ends both.
 func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop func(), err error) {
 	own, err := t.beside("fulcio", "ct")
 	if err != nil {
 		return "", nil, err
 	}
-	// The token, if it is SoftHSM's, with its PIN, and the root of the CA whose key is on it.
+	// Copies the token's PIN, the CA's certificate and, if the token is SoftHSM's, the token.
 	for _, file := range []string{t.Config.SecretFile(config.HSMPIN), t.Config.Key("ca-root.pem")} {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -94,8 +94,8 @@ func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop 
 // starting is the error of a start.
 func starting(_ bool, err error) error { return err }
 
-// otherDex runs another Dex with the accounts and keys of the target's, and says that it is the target's. Its tokens last for a
-// second, and it has the client another. It returns its URL, and what ends it.
+// otherDex runs a second Dex with the accounts, keys and issuer URL of the target's. Its tokens expire after a second, and it
+// has one more client, another. It returns its URL, and a function that ends it.
 func (t *Target) otherDex(ctx context.Context) (url string, stop func(), err error) {
 	own, err := t.beside("dex")
 	if err != nil {

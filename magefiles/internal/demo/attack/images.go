@@ -9,7 +9,7 @@ import (
 	"sigstore-local/magefiles/internal/registryclient"
 )
 
-// onImages are attacks on what was signed.
+// onImages are attacks on signed images.
 func onImages() []Attack {
 	return []Attack{
 		{

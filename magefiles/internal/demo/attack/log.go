@@ -13,7 +13,7 @@ import (
 	"sigstore-local/magefiles/internal/rekorlog"
 )
 
-// onTheLog are attacks by who runs the log.
+// onTheLog are attacks by the log's operator.
 func onTheLog() []Attack {
 	return []Attack{
 		{
@@ -31,7 +31,7 @@ func onTheLog() []Attack {
 	}
 }
 
-// rewrite puts mallory's entry in the place of the stack's user's in MariaDB, and puts that back.
+// rewrite replaces an entry of the stack's user in MariaDB by Mallory's, checks it, and puts the original back.
 func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 	signed, err := t.signedBy(ctx, t.Config.Email)
 	if err != nil {
@@ -51,7 +51,7 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 	if err := check(); err != nil {
 		return Attempt{}, fmt.Errorf("the entry that nobody has touched: %w", err)
 	}
-	// Rekor shows nothing that is not a signature in itself, so it has to be one.
+	// Rekor shows only entries that are valid by themselves, so the replacement is one.
 	mallorys, err := t.signedBy(ctx, Mallory)
 	if err != nil {
 		return Attempt{}, err
@@ -64,7 +64,7 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 		return Attempt{}, err
 	}
 	noticed := check()
-	// Whatever came of it, and after Ctrl-C too.
+	// The entry is put back whatever the check says, and after Ctrl-C too.
 	if err := database.PutBack(context.WithoutCancel(ctx), t.Config); err != nil {
 		return Attempt{}, err
 	}

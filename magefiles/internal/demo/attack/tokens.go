@@ -96,7 +96,7 @@ func (t *Target) otherToken(ctx context.Context, client string) (string, error) 
 	return oidc.TokenFor(ctx, client, url, t.Config.Email, password)
 }
 
-// forgeToken makes an ID token that says what one of the stack's issuer would, with a key of its own.
+// forgeToken makes an ID token with the claims of one from the stack's issuer, and signs it with a key of its own.
 func (t *Target) forgeToken() (string, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
