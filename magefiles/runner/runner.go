@@ -101,8 +101,8 @@ func (o *Output) Code(code int) int {
 // wrongWords is the exit code for a command line that cannot be run; it is mage's too.
 const wrongWords = 2
 
-// Check says on standard error what is wrong with the words that name targets and their arguments, and returns the exit
-// code for that; 0 if nothing is.
+// Check says on standard error what is wrong with the words that name targets and their arguments, and returns the exit code
+// for that; 0 if nothing is wrong.
 func Check(known targets.List, words []string) int {
 	if err := known.Check(words); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -129,7 +129,7 @@ type Compiled struct {
 	Stamp   string // identifies what it would be compiled from now
 }
 
-// Find is the program of the project in the folder root, which need not be there.
+// Find is the program of the project in the folder root. It may not be compiled yet.
 func Find(root string) (Compiled, error) {
 	stamp, err := sources(root)
 	return Compiled{filepath.Join(root, "state", "bin", "targets"), stamp}, err
@@ -175,7 +175,7 @@ func sources(root string) (string, error) {
 	}
 	for _, folder := range []string{"magefiles", "templates"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, entry fs.DirEntry, err error) error {
-			// Mage's main function comes and goes. Of the templates every file is compiled in.
+			// Mage's main function is there only while mage compiles. All files of templates are embedded.
 			is := filepath.Ext(path) == ".go" && !strings.HasSuffix(path, "_test.go") && entry.Name() != "mage_output_file.go"
 			if err != nil || entry.IsDir() || !is && folder != "templates" {
 				return err
@@ -230,7 +230,7 @@ func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 			if code := cmd.ProcessState.ExitCode(); code >= 0 {
 				return code, nil
 			}
-			// Whoever reads the output may stop before its end, as head does; that is no mistake of anybody's.
+			// The reader of the output may end before it, as head does, which is no error.
 			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGPIPE {
 				return brokenPipe, nil
 			}

@@ -4,7 +4,7 @@ package main
 
 import "errors"
 
-// session stands for one where this program was compiled without cgo, so that all of the project still compiles.
+// session lets this program compile without cgo, and so without a C compiler. It can do nothing.
 type session struct{}
 
 var errNoCgo = errors.New("hsm was compiled without cgo, which PKCS#11 needs: install a C compiler and run `go tool mage build`")

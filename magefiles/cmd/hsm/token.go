@@ -21,7 +21,8 @@ const (
 	// keyID is Fulcio's --hsm-caroot-id, by which it finds the certificate; crypto11 finds a public key by its private
 	// key's ID.
 	keyID = "1"
-	// mostLabel is how many bytes a token's label has room for (PKCS#11, CK_TOKEN_INFO). C_InitToken is given no more of it.
+	// mostLabel is how many bytes a token's label has room for (PKCS#11, CK_TOKEN_INFO). Longer labels are refused:
+	// C_InitToken would take their beginning only.
 	mostLabel = 32
 )
 
@@ -48,7 +49,7 @@ func open(module string) (*session, error) {
 }
 
 func (s *session) close() {
-	// The process ends next; what the module says of its end is of no use to anybody.
+	// The process ends next, so an error of the module does not matter.
 	_ = s.ctx.Finalize()
 	s.ctx.Destroy()
 }
@@ -187,7 +188,7 @@ func (s *session) setPIN(slot uint, o options) error {
 	if err := s.ctx.InitPIN(s.handle, pin); err != nil {
 		return fmt.Errorf("C_InitPIN: %w", err)
 	}
-	// An SO session excludes the user's, which comes next.
+	// The user cannot log in, as happens next, while the security officer is logged in.
 	return s.ctx.CloseSession(s.handle)
 }
 

@@ -1,6 +1,5 @@
-// Launch becomes a daemon under a lock: it locks the PID file, writes its PID there and turns into the program. Since
-// the process that writes the PID is the one that keeps it, no moment exists in which a daemon runs that the file does
-// not name, even if whoever launched it is killed.
+// Launch turns into a daemon that holds a lock: it locks the PID file, writes its PID there and executes the program. The PID
+// stays the same, so no daemon ever runs that its PID file does not name, even if the process that called launch is killed.
 //
 // Usage: launch PIDFILE PROGRAM [ARGUMENT ...]
 package main
@@ -38,9 +37,9 @@ func launch(pidFile string, command []string) error {
 	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
 		return err
 	}
-	// A pipe that the caller's shell left open would keep whoever reads it waiting for as long as the daemon lives.
+	// Otherwise the reader of a pipe that the caller's shell left open would wait for as long as the daemon lives.
 	closeOnExec(3)
-	// The lock lasts as long as the descriptor, which is to last as long as the daemon.
+	// The lock's descriptor stays open, so that the daemon keeps the lock.
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func run(args []string) (int, error) {
 		// Mage's own way, a variable Default, does not compile for a target that takes flags.
 		inv.Args = []string{"status"}
 	}
-	// Whoever is ended by a signal is taken for one that did well, by the go(1) that calls it.
+	// Signals are caught, since go(1) takes a tool that a signal has ended for one that has succeeded.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -104,9 +104,9 @@ func command(program string, inv mage.Invocation) *exec.Cmd {
 	return cmd
 }
 
-// compile brings the compiled targets up to date. Mage would ask `go build` at each call, which takes half a second to
-// find that nothing has changed. It writes its main function into the magefiles' folder while it compiles, so only one
-// process may do so at a time.
+// compile brings the compiled targets up to date. Mage would ask `go build` at each call, which takes half a second to find
+// that nothing has changed. Mage writes a main function into the magefiles' folder while it compiles, so only one process may
+// compile at a time.
 func compile(root string, inv mage.Invocation) (program string, code int, err error) {
 	compiled, err := runner.Find(root)
 	if err != nil {
@@ -131,8 +131,8 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 	if _, fresh := compiled.Fresh(); fresh && !inv.Force {
 		return program, 0, nil
 	}
-	// Until everything is written, what is there counts for nothing. A checkout may also hold the program, its stamp and its
-	// lock under the names that they once had.
+	// Without its stamp, a program that is written only in part does not pass for up to date. The other files are the
+	// program, its stamp and its lock under the names that they had in earlier versions of this project.
 	for _, file := range []string{compiled.StampFile(), filepath.Join(bin, "mage"), filepath.Join(bin, ".mage-from"), filepath.Join(bin, ".mage.lock")} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", 1, err

@@ -11,13 +11,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// disk writes files that last: once keep or remove has returned, a loss of power changes nothing about them. For that, what
-// is in a file is flushed before it gets its name, so that no name ever stands for less than the whole, and then each
-// folder on the way to it.
+// disk writes files that a loss of power does not change once keep has returned. It flushes a file before the file gets its
+// name, so that no name stands for an incomplete file, and then each folder on the way to it.
 type disk struct {
 	// dir is the registry's folder, which holds all the files.
 	dir string
-	// flush writes to the disk what the system holds back of the file or folder at path: fsync, which a test replaces.
+	// flush writes the file or folder at path to the disk. It is fsync, which a test replaces.
 	flush func(path string) error
 }
 
@@ -68,8 +67,8 @@ func (d disk) keep(path string, content io.Reader) error {
 	return d.settle(filepath.Dir(path))
 }
 
-// settle flushes the folder, which is dir or below it, and those above it up to dir: a folder may have been made by a request
-// that has not come to flush the one that it is in.
+// settle flushes the folder, which is dir or below it, and those above it up to dir: another request may have made one of
+// them, and not flushed the folder above yet.
 func (d disk) settle(folder string) error {
 	for ; ; folder = filepath.Dir(folder) {
 		if err := d.flush(folder); err != nil || folder == d.dir {
@@ -104,7 +103,7 @@ func newBlobStore(d disk) (blobStore, error) {
 // blobs is the folder in which the disk handler has the blobs whose digests are by that algorithm.
 func (d disk) blobs(algorithm string) string { return filepath.Join(d.dir, "blobs", algorithm) }
 
-// Put keeps a blob. The reader that it gets verifies the digest, and fails at the end if it is another one.
+// Put keeps a blob. Its reader verifies the digest, and fails at the end if the content has another one.
 func (s blobStore) Put(_ context.Context, _ string, digest v1.Hash, content io.ReadCloser) error {
 	return s.disk.keep(filepath.Join(s.disk.blobs(digest.Algorithm), digest.Hex), content)
 }

@@ -69,7 +69,8 @@ func serve(ctx context.Context, address, dir string) error {
 	return server.Close()
 }
 
-// newHandler serves what the folder dir holds and keeps there what is pushed, on the disk by flush when it is acknowledged.
+// newHandler serves what the folder dir holds and keeps there what is pushed, which is flushed to the disk before it is
+// acknowledged.
 func newHandler(dir string, flush func(path string) error) (http.Handler, error) {
 	d := disk{dir: filepath.Clean(dir), flush: flush}
 	if err := d.prepare(); err != nil {

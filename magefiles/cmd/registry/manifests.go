@@ -94,8 +94,8 @@ func isDigest(reference string) bool { return strings.Contains(reference, ":") }
 func (s *manifestStore) put(repository, reference, mediaType string, manifest []byte) error {
 	sum := sha256.Sum256(manifest)
 	digest := "sha256:" + hex.EncodeToString(sum[:])
-	// A manifest vouches for its blobs, of which some may have been pushed by another client, which still waits for its answer,
-	// or to a registry that was killed before it gave one.
+	// The manifest's blobs have to be on the disk too. Some may have come by an upload that is not acknowledged: it is still
+	// under way, or the registry was killed before it answered.
 	if err := s.disk.settle(s.disk.blobs("sha256")); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (s *manifestStore) restoreRepository(repository string) error {
 	if err != nil {
 		return err
 	}
-	// An index is accepted only when what it lists is there, so what is refused is tried again after the others.
+	// An index is accepted only if the manifests that it lists are there, so refused ones are tried again after the others.
 	for waiting := digests; len(waiting) > 0; {
 		var refused []string
 		for _, digest := range waiting {
@@ -160,7 +160,7 @@ func (s *manifestStore) restoreRepository(repository string) error {
 			}
 		}
 		if len(refused) == len(waiting) {
-			// What an index listed was deleted from under it. That is no reason to keep the rest from being served.
+			// Manifests that an index lists were deleted. The rest is served all the same.
 			fmt.Fprintf(os.Stderr, "registry: %s: left out, since what they list is gone: %s\n", repository, strings.Join(refused, ", "))
 			break
 		}
@@ -201,8 +201,8 @@ func (s *manifestStore) push(repository, digest, reference string) (status int, 
 	return call(s.registry, http.MethodPut, "/v2/"+repository+"/manifests/"+reference, string(mediaType), manifest), nil
 }
 
-// names lists a folder's files, without those that a write of an earlier version of this program left that did not end; none if
-// there is no folder.
+// names lists a folder's files, none if there is no folder. It leaves out unfinished files, which earlier versions of this
+// program wrote here.
 func names(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -213,7 +213,7 @@ func names(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		// They begin with a dot, which neither a tag nor a digest does.
+		// Unfinished files begin with a dot, which neither a tag nor a digest does.
 		if !strings.HasPrefix(entry.Name(), ".") {
 			names = append(names, entry.Name())
 		}

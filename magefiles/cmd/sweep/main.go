@@ -1,5 +1,6 @@
-// Sweep waits until whoever holds the other end of its standard input has ended, however that ended. Then it kills the daemons
-// of the throwaway stacks in a folder, which are known by the locks on their PID files, and deletes the folder.
+// Sweep clears a scratch folder away once the process that made it has ended, in whatever way. That process holds the other
+// end of sweep's standard input, so sweep waits for its end. Then it kills the daemons of the stacks in the folder, which are
+// known by the locks on their PID files, and deletes the folder.
 //
 // Usage: sweep FOLDER
 package main
@@ -36,7 +37,7 @@ func sweep(folder string) error {
 	for began := time.Now(); time.Since(began) < limit; time.Sleep(20 * time.Millisecond) {
 		var files []string
 		for _, pattern := range []string{"*/run/stack.lock", "*/run/*.pid"} {
-			// What is in the folder's own name is no pattern.
+			// The folder's own name is not part of the pattern, since it may hold special characters.
 			found, err := fs.Glob(os.DirFS(folder), pattern)
 			if err != nil {
 				return err
@@ -53,7 +54,7 @@ func sweep(folder string) error {
 		_, err := os.Stat(folder)
 		switch {
 		case killed:
-			// Its lock, which says so, is to be seen to end before its file is deleted.
+			// The folder is deleted once no lock is held, since the locks tell which processes are still there.
 		case os.IsNotExist(err) && gone.IsZero():
 			gone = time.Now()
 		case os.IsNotExist(err) && time.Since(gone) > quiet:

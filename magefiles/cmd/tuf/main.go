@@ -1,6 +1,6 @@
-// Tuf makes what clients trust the stack by, and serves it: the trusted root, the signing configuration, and a TUF
-// repository that holds both. It is a program of its own because what makes these formats is large, and the magefiles
-// do without it.
+// Tuf makes and serves the files by which clients trust the stack: the trusted root, the signing configuration, and a TUF
+// repository that holds both. It is a program of its own because the libraries for these formats are large, and the magefiles
+// do without them.
 //
 // Usage:
 //
@@ -29,21 +29,21 @@ import (
 
 // description says what to publish and where. Paths are absolute.
 type description struct {
-	Address    string `json:"address"`    // host:port to serve on
-	Keys       string `json:"keys"`       // the folder of the repository's keys
-	Repository string `json:"repository"` // the folder of the repository
-	Trust      string `json:"trust"`      // the folder for what clients trust
-	Issuer     string `json:"issuer"`     // the URL of the OIDC issuer
-	Fulcio     source `json:"fulcio"`     // File is the CA's chain
-	CTLog      source `json:"ctLog"`      // File is the log's public key
-	Rekor      source `json:"rekor"`      // File is the log's public key
-	RekorV2    source `json:"rekorV2"`    // File is the log's public key
-	Origin     string `json:"origin"`     // what the checkpoints of Rekor v2 begin with
-	TSA        source `json:"tsa"`        // File is the authority's chain, its leaf first
+	Address    string   `json:"address"`    // host:port to serve on
+	Keys       string   `json:"keys"`       // the folder of the repository's keys
+	Repository string   `json:"repository"` // the folder of the repository
+	Trust      string   `json:"trust"`      // the folder for what clients trust
+	Issuer     string   `json:"issuer"`     // the URL of the OIDC issuer
+	Fulcio     endpoint `json:"fulcio"`     // File is the CA's chain
+	CTLog      endpoint `json:"ctLog"`      // File is the log's public key
+	Rekor      endpoint `json:"rekor"`      // File is the log's public key
+	RekorV2    endpoint `json:"rekorV2"`    // File is the log's public key
+	Origin     string   `json:"origin"`     // what the checkpoints of Rekor v2 begin with
+	TSA        endpoint `json:"tsa"`        // File is the authority's chain, its leaf first
 }
 
-// source is a service with the file of what its signatures are verified with, as PEM.
-type source struct {
+// endpoint is a service's URL, and the PEM file that its signatures are verified with.
+type endpoint struct {
 	URL  string `json:"url"`
 	File string `json:"file"`
 }

@@ -31,11 +31,11 @@ const (
 // roles are TUF's top-level roles, each with a key of its own (https://theupdateframework.github.io/specification/).
 var roles = []string{metadata.ROOT, metadata.TARGETS, metadata.SNAPSHOT, metadata.TIMESTAMP}
 
-// repository is a TUF repository with consistent snapshots. Metadata has its version in its file's name, but for
-// timestamp.json, which makes what it leads to the repository's state.
+// repository is a TUF repository with consistent snapshots. The names of metadata files have their versions, but for
+// timestamp.json, which names the current snapshot, and with that all that is current.
 //
-// A root with new keys is written last, once all that it has to verify is there, signed by the keys of the root before it
-// as well. So clients find their way at every moment, and still do if this process is killed at one.
+// A root with new keys is written last. By then there is metadata signed with the new keys and with those of the root before.
+// So clients can update at any moment, also if this process is killed.
 type repository struct {
 	description
 	now    time.Time
@@ -136,7 +136,7 @@ func (r *repository) update() error {
 		"trusted_root.json":        r.files[trustedRootTarget].text,
 		"signing_config.json":      r.files[signingConfigTarget].text,
 		"client_trust_config.json": r.files[clientTrustConfigTarget].text,
-		// A client may begin with any root, and saves the way to the newest with that.
+		// A client may begin with any root; the newest saves it the updates from root to root.
 		"root.json": root,
 	} {
 		if err := replace(filepath.Join(r.Trust, name), content); err != nil {
@@ -170,14 +170,14 @@ func (r *repository) targets() (*metadata.Metadata[metadata.TargetsType], error)
 	return targets, nil
 }
 
-// state is what changes of metadata although it says the same.
+// state holds the fields of metadata that differ between versions with the same content.
 type state struct {
 	version *int64
 	expires *time.Time
 }
 
 // upToDate writes wanted as the next version of role's metadata, unless the newest one says the same, has the root's
-// signatures and does not expire soon. It returns the version that then holds.
+// signatures and does not expire soon. It returns the newest version.
 func upToDate[T metadata.Roles](r *repository, role string, wanted *metadata.Metadata[T], parts func(*T) state) (int64, error) {
 	name := filepath.Join(r.Repository, role+".json")
 	if role != metadata.TIMESTAMP {

@@ -29,8 +29,8 @@ const (
 	clientTrustConfigTarget = "client_trust_config.json"
 )
 
-// always is when the services' keys begin to be valid. They are made with the stack, but copies of their files, put
-// back, do not tell when, and nothing else signs with them before.
+// always is when the services' keys begin to be valid. When they were made is not known, since a file can be a copy that was
+// put back, and nothing has signed with them before.
 var always = time.Unix(0, 0).UTC()
 
 // target is a file of the repository.
@@ -67,9 +67,9 @@ func trust(d description) (map[string]target, error) {
 		}
 		files[name] = target{text: text}
 	}
-	// The single files that came before the trusted root, which cosign finds by their usage.
+	// The files of single keys that came before the trusted root. cosign finds them by their usage.
 	for name, single := range map[string]struct {
-		source
+		endpoint
 		usage string
 	}{"fulcio.crt.pem": {d.Fulcio, "Fulcio"}, "ctfe.pub": {d.CTLog, "CTFE"}, "rekor.pub": {d.Rekor, "Rekor"}} {
 		text, err := os.ReadFile(single.File)
@@ -103,7 +103,7 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 	logs := map[string]map[string]*root.TransparencyLog{"ct": {}, "rekor": {}}
 	for _, log := range []struct {
 		kind string
-		source
+		endpoint
 		id func(crypto.PublicKey) ([]byte, error)
 	}{
 		{"ct", d.CTLog, keyHash}, {"rekor", d.Rekor, keyHash},
@@ -145,7 +145,7 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Theirs is the order of a map.
+	// The library writes the logs in the order of a map, which varies.
 	slices.SortFunc(message.Tlogs, func(a, b *prototrustroot.TransparencyLogInstance) int { return strings.Compare(a.BaseUrl, b.BaseUrl) })
 	return message, nil
 }

@@ -60,9 +60,9 @@ func newDescription(t *testing.T) description {
 	}
 	return description{
 		Keys: at("tuf-keys"), Repository: at("tuf"), Trust: dir, Issuer: "http://localhost:5556", Origin: "localhost",
-		Fulcio: source{"http://127.0.0.1:5555", at("ca-root.pem")}, CTLog: source{"http://localhost:6105/sigstore", at("ctfe.pub")},
-		Rekor: source{"http://localhost:3000", at("rekor.pub")}, RekorV2: source{"http://localhost:3003", at("rekor-tiles.pub")},
-		TSA: source{"http://127.0.0.1:3004", at("tsa/chain.pem")},
+		Fulcio: endpoint{"http://127.0.0.1:5555", at("ca-root.pem")}, CTLog: endpoint{"http://localhost:6105/sigstore", at("ctfe.pub")},
+		Rekor: endpoint{"http://localhost:3000", at("rekor.pub")}, RekorV2: endpoint{"http://localhost:3003", at("rekor-tiles.pub")},
+		TSA: endpoint{"http://127.0.0.1:3004", at("tsa/chain.pem")},
 	}
 }
 
