@@ -56,8 +56,8 @@ func number(x float64) string {
 	}
 }
 
-// Aim is what a figure should be: at most, or at least, Limit. It is about the ratio to what the figure is compared with,
-// if there is that.
+// Aim is what a figure should be: at most, or at least, Limit. If the figure is compared with another, Limit is of their
+// ratio.
 type Aim struct {
 	AtLeast bool    `json:"at_least,omitempty"`
 	Limit   float64 `json:"limit"`

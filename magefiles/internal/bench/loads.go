@@ -51,7 +51,7 @@ func (b *benchmark) demo(ctx context.Context) error {
 			}
 			cmd := command.New(ctx, r.Config.Home(), append(slices.Clone(environ), "COSIGN_IDENTITY_TOKEN="+token), "sh", "-c", line[1])
 			began := time.Now()
-			// Some are there to be refused.
+			// The demo shows some commands because they are refused.
 			if _, err := command.Combined(ctx, cmd); ctx.Err() != nil {
 				return err
 			}

@@ -146,7 +146,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	// Whatever the script has left.
+	// Ends what the script has left.
 	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }()
 	ready := make([]byte, len("ready\n"))
 	if _, err = out.Read(ready); err == nil {
@@ -194,7 +194,7 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 		return command.Output(ctx, command.New(ctx, r.Config.Home(), os.Environ(), "tmux", args...))
 	}
 	defer func() {
-		// After Ctrl-C too.
+		// Ctrl-C has ended ctx, and the server is ended all the same.
 		ctx := context.WithoutCancel(ctx)
 		pids, _ := tmux(ctx, "list-panes", "-a", "-F", "#{pane_pid}")
 		endAll(strings.Fields(pids))

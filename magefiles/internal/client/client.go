@@ -16,8 +16,8 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// Variable is one environment variable. Its value is Value, or stands in the file Secret, or goes before the value that
-// the variable has; or the variable must not be set.
+// Variable is one environment variable. Its value is Value, or what the file Secret holds. With Prepend, Value goes before
+// the value that the variable has already; with Unset, the variable must not be set.
 type Variable struct {
 	Name, Value, Secret string
 	Prepend, Unset      bool
@@ -172,7 +172,7 @@ func set(variables []Variable) []Variable {
 	return slices.DeleteFunc(slices.Clone(variables), func(v Variable) bool { return v.Unset })
 }
 
-// value is what the variable is in this process's environment.
+// value is the variable's value in the environment of a child of this process.
 func (v Variable) value() (string, error) {
 	switch {
 	case v.Secret != "":
@@ -185,8 +185,8 @@ func (v Variable) value() (string, error) {
 	}
 }
 
-// Values is base with variables set, for a process. Of base it leaves out what would send a client elsewhere, and it
-// gives the process the stack's HOME.
+// Values is base with variables set, for a process. It leaves out the variables of base that would lead a client to other
+// services, and sets HOME to the stack's.
 func Values(c config.Config, base []string, variables []Variable) ([]string, error) {
 	env := slices.DeleteFunc(slices.Clone(base), func(entry string) bool {
 		for _, prefix := range []string{"COSIGN_", "SIGSTORE_", "REKOR_", "TUF_", "KO_", "DOCKER_"} {
@@ -207,7 +207,7 @@ func Values(c config.Config, base []string, variables []Variable) ([]string, err
 	return env, nil
 }
 
-// GoFolders are the variables that keep go(1) where the user has it although HOME is another.
+// GoFolders are the variables by which go(1) uses the user's folders although HOME is the stack's.
 func GoFolders(ctx context.Context, dir string) ([]string, error) {
 	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV"}
 	out, err := command.Output(ctx, command.New(ctx, dir, os.Environ(), "go", append([]string{"env", "-json"}, names...)...))

@@ -80,7 +80,7 @@ type Step struct {
 	lastSign time.Time
 }
 
-// Step begins a piece of work called name. It must be ended by Done or Fail.
+// Step begins a piece of work called name. It must be ended by Done, Fail or Drop.
 func (c *Console) Step(name string) *Step {
 	c.mu.Lock()
 	defer c.mu.Unlock()

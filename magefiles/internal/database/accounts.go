@@ -19,16 +19,16 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// AddAccounts gives Dex a local account for each of emails that has none, or one with another password. The table is
-// Dex's (storage/sql/migrate.go); Dex has an API for it too, which whoever reaches its port could use.
+// AddAccounts gives Dex a local account for each of emails that has none, or one with another password. The table is Dex's
+// (storage/sql/migrate.go); Dex's API for accounts is not enabled, since every user who reaches its port could use it.
 func AddAccounts(ctx context.Context, c config.Config, emails []string, password string) error {
 	db, err := open(ctx, c, "dex")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	// To compare a password with its hash takes as long as Dex's start. The fingerprints of those that are known to be
-	// equal are in the folder of the data that they were compared with.
+	// Comparing a password with its hash takes as long as Dex's start. Pairs that match are remembered by their fingerprints,
+	// in the folder of the data that holds the hashes.
 	file := filepath.Join(c.Data("mariadb"), "accounts")
 	key, err := statedir.Secret(c, config.DatabasePassword)
 	if err != nil {
@@ -68,7 +68,7 @@ func AddAccounts(ctx context.Context, c config.Config, emails []string, password
 	return renameio.WriteFile(file, []byte(compared), 0o600, renameio.WithTempDir(filepath.Dir(file)))
 }
 
-// fingerprint is a line that tells a hash with the password that it is of from all others, but to nobody without the key.
+// fingerprint is a line that identifies a hash and its password, and tells nothing of them to anybody without the key.
 func fingerprint(key string, hash []byte, password string) string {
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write(hash)
@@ -76,7 +76,7 @@ func fingerprint(key string, hash []byte, password string) string {
 	return fmt.Sprintf("%x\n", mac.Sum(nil))
 }
 
-// userID is the identifier that stands for email in tokens for as long as the email is the same.
+// userID is the identifier of email in ID tokens, the same at all times.
 func userID(email string) string {
 	sum := sha256.Sum256([]byte(email))
 	return hex.EncodeToString(sum[:16])

@@ -56,14 +56,14 @@ func Install(ctx context.Context, c config.Config, server, installer string) err
 	if err := statedir.RoomFor(c, newData); err != nil {
 		return fmt.Errorf("make MariaDB's data folder: %w", err)
 	}
-	// Made under another name and then moved, so that an interrupted one does not pass for a whole one.
+	// The folder is made under another name and then moved, so that an incomplete one does not pass for complete.
 	fresh := data + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
 	args := append([]string{
-		// --force: it would otherwise insist on finding the host by its name, which no account here needs. The folder is named from
-		// where the script runs, since for root it splits this at spaces.
+		// Without --force the script would insist on resolving the host's name, which no account here needs. The folder's
+		// path is relative to where the script runs, since as root the script splits the path at spaces.
 		"--no-defaults", "--datadir=./" + filepath.Base(fresh), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--force",
 	}, RootArgs()...)
 	env := []string{
@@ -90,7 +90,7 @@ func connect(c config.Config, name, password string) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-// open connects as root. A server that has just been made lets root in without a password.
+// open connects as root. A server with new data lets root in without a password.
 func open(ctx context.Context, c config.Config, name string) (*sql.DB, error) {
 	password, err := statedir.Secret(c, config.DatabasePassword)
 	if err != nil {
@@ -166,7 +166,8 @@ func Prepare(ctx context.Context, c config.Config) error {
 		return unreadable(c, err)
 	}
 	statements = append(strangers, statements...)
-	// All of them take longer than MariaDB's own start. The mark is in the folder of the data that they have been done to.
+	// The statements take longer than MariaDB's own start, so a mark says that they were executed. It is in the folder of the
+	// data that they changed.
 	mark := filepath.Join(c.Data("mariadb"), "prepared")
 	done := fmt.Sprintf("%x\n", sha256.Sum256([]byte(strings.Join(statements, "\n"))))
 	if known, err := os.ReadFile(mark); err == nil && string(known) == done {

@@ -23,7 +23,8 @@ func originalFile(c config.Config) string { return c.Data("rewritten-entry.json"
 // where finds the value of an entry in Trillian's tables (storage/mysql/schema/storage.sql).
 const where = "LeafData JOIN SequencedLeafData USING (TreeId, LeafIdentityHash) %s WHERE TreeId = ? AND SequenceNumber = ?"
 
-// Rewrite changes an entry of Rekor's behind the logs' back. PutBack undoes that, also if this process ends before.
+// Rewrite changes an entry of Rekor's in MariaDB, unnoticed by Rekor and Trillian. PutBack undoes that, also from a later
+// process.
 func Rewrite(ctx context.Context, c config.Config, index uint64, value []byte) error {
 	if err := PutBack(ctx, c); err != nil {
 		return err

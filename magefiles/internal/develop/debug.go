@@ -19,7 +19,8 @@ import (
 // Delve is the import path of the debugger, which is built when it is asked for.
 const Delve = "github.com/go-delve/delve/cmd/dlv"
 
-// Debuggable is the service that a name means, if it can be debugged: its own, or that of its source if it is the only one.
+// Debuggable is the service that name means, if it can be debugged: the service of that name, or the only one that is built
+// from the source of that name.
 func Debuggable(s *stack.Stack, name string) (service.Service, error) {
 	all := AllDebuggable(s)
 	found, err := s.Named(name)
@@ -60,7 +61,7 @@ func UnderDelve(s *stack.Stack, one service.Service) service.Service {
 		debugProgram(c, filepath.Base(one.Program)), "--",
 	}, one.Args...)
 	one.Program = debugProgram(c, "dlv")
-	// It would otherwise write its settings into the user's home, whatever HOME is.
+	// Delve would otherwise write its settings into the user's home, whatever HOME is.
 	one.Env = append(slices.Clone(one.Env), "XDG_CONFIG_HOME="+filepath.Join(c.Home(), ".config"))
 	one.Hint = "Delve needs leave to trace programs (ptrace), which containers often refuse; `go tool mage restart " + one.Name + "` runs it without"
 	return one

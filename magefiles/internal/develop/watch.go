@@ -1,5 +1,5 @@
-// Package develop is the loop of one who changes a part of Sigstore: a checkout that is built, restarted and tried at every
-// save, and a service under a debugger.
+// Package develop is for changing a part of Sigstore: it builds, restarts and tries a checkout at every save, and runs a
+// service under a debugger.
 package develop
 
 import (
@@ -75,7 +75,7 @@ func round(ctx context.Context, s *stack.Stack, source config.Source) (string, e
 		if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
 			said = strings.TrimSpace(said)
 			if step.name == "demo" {
-				// What went before is what it says each time.
+				// What the demo says before its error is the same each time.
 				if at := strings.LastIndex(said, "\nError: "); at >= 0 {
 					said = said[at+1:]
 				}
@@ -147,7 +147,7 @@ func nextChange(ctx context.Context, watcher *fsnotify.Watcher, folder string) (
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return nil, fmt.Errorf("watch %s: %w", folder, err)
 			}
-			// More was saved during a round than the system keeps in mind.
+			// More was saved during a round than the system's queue holds.
 			changed = append(changed, ".")
 		case event := <-watcher.Events:
 			if event.Op == fsnotify.Chmod || ignored(event.Name) {

@@ -1,4 +1,4 @@
-// Package doctor checks whether the stack can run here, and packs what somebody needs who helps.
+// Package doctor checks whether the stack can run here, and packs a support archive.
 package doctor
 
 import (
@@ -111,7 +111,7 @@ func (d examiner) examineNeeds(ctx context.Context) []Finding {
 	return findings
 }
 
-// unfit says why what there is of need cannot be used.
+// unfit says why the program or library that was found for need cannot be used.
 func (d examiner) unfit(ctx context.Context, need platform.Need) error {
 	if need != platform.MariaDB {
 		return nil
@@ -155,7 +155,7 @@ func (d examiner) examineDisk() Finding {
 	return Finding{Check: "disk", OK: true, Found: found}
 }
 
-// existing is the nearest folder at or above path that there is.
+// existing is the nearest folder at or above path that exists.
 func existing(path string) string {
 	for ; path != filepath.Dir(path); path = filepath.Dir(path) {
 		if _, err := os.Stat(path); err == nil {

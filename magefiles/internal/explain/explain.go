@@ -46,7 +46,7 @@ type part struct {
 	state  service.State // empty if it is not known
 }
 
-// Draw draws the stack that descriptions describe for c, of whose services it is not known how they are.
+// Draw draws the stack that descriptions describe for c, without the services' states, which SetState adds.
 func Draw(c config.Config, descriptions stack.Descriptions) Drawing {
 	d := Drawing{config: c}
 	for _, one := range descriptions.Clients(c) {
@@ -75,7 +75,7 @@ func words(use service.Use) string {
 // files are the folders below the state folder whose files are used.
 var files = []string{"data", "keys", "secrets", "trust"}
 
-// at is the service or the token of which the name of a use is; empty if it is a file's.
+// at is the service or the token that Use.Of names; empty if it names a file.
 func at(name string) string {
 	name, _, _ = strings.Cut(name, "/")
 	if slices.Contains(files, name) {
@@ -84,7 +84,7 @@ func at(name string) string {
 	return name
 }
 
-// place is the name of a use as a person would say it.
+// place is Use.Of in words for people.
 func place(c config.Config, name string) string {
 	_, database, _ := strings.Cut(name, "/")
 	switch {
@@ -179,7 +179,7 @@ func writeKeys(out *strings.Builder, c config.Config, parts []part) {
 	fmt.Fprintf(out, "  %-24s a client signs keyless with a key that is then gone\n", "in memory")
 }
 
-// knowing are those beside its owner who have the file of a public key: to verify with it, or to publish it.
+// knowing are the services and clients, beside its owner, that verify with the file of a public key or publish it.
 func knowing(parts []part, owner, public string) []string {
 	var names []string
 	for _, p := range parts {
@@ -224,7 +224,7 @@ func (d Drawing) Whole() diagram.Diagram {
 // storage are the services that only keep what others make.
 var storage = []string{"log-server", "log-signer", "mariadb"}
 
-// Overview is what a keyless signature of cosign's passes, without what only stores it.
+// Overview is the part of the stack that makes a keyless signature by cosign, without the services that only store it.
 func (d Drawing) Overview() diagram.Diagram {
 	overview := d.Whole()
 	reached := map[string]bool{"cosign": true}
@@ -260,7 +260,7 @@ func (d Drawing) Table() string {
 	return out.String()
 }
 
-// Unknown lists the public keys that a description says to be of a key, and that nobody else has.
+// Unknown lists the public keys that a description names and that no other service or client uses.
 func (d Drawing) Unknown() []string {
 	var names []string
 	for _, p := range d.parts {

@@ -57,7 +57,7 @@ func Ensure(kind Kind, private, public, password string) error {
 		return err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	// To bring what is there to the disk once more takes as long as a daemon's start.
+	// A public half that is there already is not written again: flushing it to the disk takes as long as a daemon's start.
 	if there, err := os.ReadFile(public); err == nil && bytes.Equal(there, text) {
 		return nil
 	}

@@ -36,7 +36,7 @@ func EnsureTimestamping(dir string, now time.Time) error {
 		}
 		return checkTimestamping(dir, now)
 	}
-	// Made under another name and then moved, so that an interrupted one does not pass for a whole one.
+	// The folder is made under another name and then moved, so that an incomplete one does not pass for complete.
 	fresh := dir + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
@@ -89,7 +89,7 @@ func checkTimestamping(dir string, now time.Time) error {
 	return CheckClock("the timestamp authority's certificate", chain[0], now)
 }
 
-// CheckClock refuses a time at which a certificate is not valid, and with it nothing that its key signs.
+// CheckClock is an error if a certificate is not valid at now: what its key signs would not be valid either.
 func CheckClock(name string, certificate *x509.Certificate, now time.Time) error {
 	if now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
 		return fmt.Errorf("the clock says %s, and %s is valid from %s to %s: set the clock, or make new keys with `go tool mage reset`",
@@ -124,7 +124,7 @@ func timestampingCertificates(now time.Time) (leafKey, chain []byte, err error) 
 			template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}
 		case 2:
 			template.IsCA, template.KeyUsage = false, x509.KeyUsageDigitalSignature
-			// As an extension of its own, since it has to be critical.
+			// template.ExtKeyUsage would make an extension that is not critical, as it must be here.
 			usages, err := asn1.Marshal([]asn1.ObjectIdentifier{oidTimeStamping})
 			if err != nil {
 				return nil, nil, err

@@ -19,8 +19,8 @@ import (
 	"sigstore-local/magefiles/internal/rekorlog"
 )
 
-// Watch verifies that the log has only grown since it was last looked at, and prints what is new; what identity has signed
-// since the log's beginning, if that is not empty. With on it does so once a second until ctx ends.
+// Watch verifies that the log has only grown since the last call, and prints what is new; if identity is not empty, it prints
+// what identity has signed since the log's beginning. With on it does so once a second until ctx ends.
 func Watch(ctx context.Context, c config.Config, out *console.Console, identity string, on bool) error {
 	m, err := NewMonitor(c)
 	if err != nil {
@@ -42,7 +42,7 @@ func Watch(ctx context.Context, c config.Config, out *console.Console, identity 
 		case err != nil && (!on || unkept(err)):
 			return broken(err)
 		case err != nil:
-			// A watcher outlives a restart of what it watches.
+			// The log may be restarted while it is watched.
 			if err.Error() != silent {
 				silent = err.Error()
 				out.Printf("The log does not answer, and is asked again: %s", silent)
@@ -73,7 +73,7 @@ func unkept(err error) bool {
 	return errors.Is(err, rekorlog.ErrNotInTree) || errors.Is(err, rekorlog.ErrInconsistent)
 }
 
-// broken gives what a log has not kept of its promise the exit code for that.
+// broken gives an error for which unkept is true the exit code for it.
 func broken(err error) error {
 	if unkept(err) {
 		return exitcode.New(exitcode.BrokenLog, "%w", err)
@@ -81,7 +81,7 @@ func broken(err error) error {
 	return err
 }
 
-// list prints an entry in a line, if it is of who is asked for.
+// list prints an entry in a line, unless identity is not empty and has not signed it.
 func list(entry rekorlog.Entry, ca *x509.Certificate, identity string) error {
 	what, err := rekorlog.Describe(entry.Body)
 	if err != nil {
@@ -100,7 +100,7 @@ func list(entry rekorlog.Entry, ca *x509.Certificate, identity string) error {
 	return err
 }
 
-// Monitor watches a log, and keeps what it saw last.
+// Monitor watches a log, and keeps the checkpoint that it saw last.
 type Monitor struct {
 	log    rekorlog.Log
 	folder string

@@ -1,4 +1,4 @@
-// Package logview shows a signature log as people read it: an entry with its way to the root, and what is new.
+// Package logview shows a signature log to people: an entry with its way to the root, and new entries.
 package logview
 
 import (
@@ -23,7 +23,8 @@ func Index(text string) (uint64, error) {
 	return number, nil
 }
 
-// Show draws an entry of the log: what was signed, by whom and when, and its way to the root. If its proof does not hold, there is an error too.
+// Show draws an entry of the log: what was signed, by whom and when, and its way to the root. If its inclusion proof does not
+// hold, it returns an error beside the text.
 func Show(ctx context.Context, c config.Config, number uint64) (string, error) {
 	log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
 	if err != nil {
@@ -93,7 +94,8 @@ func entries(size uint64) string {
 	}
 }
 
-// whoSigned is who a signer is, and whose word that is if it is not the stack's CA's, which is nil if there is none.
+// whoSigned describes a signer, with a warning if another CA than the stack's has certified the identity. ca is the stack's,
+// nil if it has none.
 func whoSigned(signer rekorlog.Signer, ca *x509.Certificate) string {
 	if signer.Identity == "" || ca != nil && signer.CertifiedBy(ca) {
 		return signer.String()

@@ -26,7 +26,7 @@ func TokenFor(ctx context.Context, clientID, issuer, email, password string) (st
 		ClientID: clientID, Scopes: []string{"openid", "email"},
 		Endpoint: oauth2.Endpoint{TokenURL: issuer + "/token", AuthStyle: oauth2.AuthStyleInHeader},
 	}
-	// The issuer is on loopback, which is not asked for by a proxy, and a connection is of no more use once it has answered.
+	// The issuer is on loopback, so no proxy is used, and the connection is closed after the answer.
 	direct := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	token, err := client.PasswordCredentialsToken(context.WithValue(ctx, oauth2.HTTPClient, direct), email, password)
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 )
 
-// Pins are those of the module in the folder Root, asked of go(1) in the environment Environ.
+// Pins are the versions that go.mod in the folder Root pins. go(1) is run in the environment Environ.
 type Pins struct {
 	Root    string
 	Environ []string
@@ -41,7 +41,7 @@ type Pin struct {
 	Module  string `json:"module"`
 	Pinned  string `json:"pinned"`
 	Release string `json:"release,omitempty"` // the release that a pinned commit is
-	Newest  string `json:"newest"`            // "unknown" if nobody can be asked
+	Newest  string `json:"newest"`            // "unknown" if it cannot be looked up
 	Error   string `json:"error,omitempty"`   // why it is not known
 }
 
@@ -53,7 +53,7 @@ func (p Pin) Version() string {
 	return p.Pinned
 }
 
-// unknown is the newest version of a module that nobody can be asked about.
+// unknown stands for the newest version of a module if that cannot be looked up.
 const unknown = "unknown"
 
 // List lists the modules that hold what is imported: the tools' and those that go.mod requires directly.
@@ -96,7 +96,7 @@ func (p Pins) List(ctx context.Context) ([]Pin, error) {
 	return pins, nil
 }
 
-// listed are the pins that List lists, before anybody is asked for what is newest.
+// listed are the pins that List lists, before their newest versions are looked up.
 func listed(mod *modfile.File) []Pin {
 	var pins []Pin
 	for _, required := range mod.Require {
@@ -109,7 +109,7 @@ func listed(mod *modfile.File) []Pin {
 	return pins
 }
 
-// Names are the shortest names by which Find knows the modules that List lists. Nobody is asked for what is newest.
+// Names are the shortest names by which Find knows the modules that List lists. Newest versions are not looked up.
 func (p Pins) Names() ([]string, error) {
 	mod, err := p.read()
 	if err != nil {
@@ -199,7 +199,7 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 	}
 	fmt.Fprintln(out, "go mod tidy")
 	if _, err := p.run(ctx, "mod", "tidy"); err != nil {
-		// A test of a dependency of a dependency can be of a module that is not to be had.
+		// The tests of a dependency of a dependency can import a module that cannot be downloaded.
 		fmt.Fprintf(out, "%v\ngo mod tidy -e, which leaves that out\n", err)
 		if _, err := p.run(ctx, "mod", "tidy", "-e"); err != nil {
 			return err
@@ -349,7 +349,7 @@ func (p Pins) comment(path, tag string) error {
 	required := p.required(mod, path)
 	var notes []string
 	if required.Indirect {
-		// First, the form in which go(1) keeps what stands behind it.
+		// go(1) keeps the rest of the comment only if this comes first.
 		notes = append(notes, "indirect")
 	}
 	if tag != "" {
@@ -387,7 +387,7 @@ func (p Pins) tags(ctx context.Context, url string) ([]gitTag, error) {
 		if !ok {
 			continue
 		}
-		// An annotated tag stands there twice, the second time with its commit.
+		// git lists an annotated tag twice, the second time with its commit.
 		name, annotated := strings.CutSuffix(strings.TrimPrefix(ref, "refs/tags/"), "^{}")
 		if _, known := commits[name]; semver.IsValid(name) && semver.Prerelease(name) == "" && (annotated || !known) {
 			commits[name] = commit

@@ -45,7 +45,7 @@ func ask(ctx context.Context, c config.Config, method, repository, reference str
 	return text, err
 }
 
-// NewImage stores a small image that there has not been, and so nobody has signed, and returns its reference by digest.
+// NewImage stores a small new image, which therefore nobody has signed, and returns its reference by digest.
 func NewImage(ctx context.Context, c config.Config, repository, title string) (string, error) {
 	text, err := Manifest(ctx, c, "base", "latest")
 	if err != nil {

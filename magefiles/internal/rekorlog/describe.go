@@ -23,13 +23,12 @@ type Signer struct {
 	certificate *x509.Certificate
 }
 
-// CertifiedBy says whether the identity is on the word of a CA, by the certificate with which that signs. Rekor takes the
-// certificates of any CA.
+// CertifiedBy says whether the CA with the certificate ca has certified the identity. Rekor accepts certificates of any CA.
 func (s Signer) CertifiedBy(ca *x509.Certificate) bool {
 	return s.certificate != nil && s.certificate.CheckSignatureFrom(ca) == nil
 }
 
-// String says who that is.
+// String is the identity and its issuer, or the key.
 func (s Signer) String() string {
 	if s.Identity == "" {
 		return "the key sha256:" + s.Key
@@ -37,7 +36,7 @@ func (s Signer) String() string {
 	return s.Identity + ", as " + s.Issuer + " says"
 }
 
-// Description is what an entry says, of whatever kind it is.
+// Description is what an entry of any kind says.
 type Description struct {
 	Kind, Version string
 	Digests       []string // of the artifact, such as sha256:0123…

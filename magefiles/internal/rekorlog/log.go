@@ -1,5 +1,5 @@
-// Package rekorlog reads a Rekor v1 log as one who does not trust it: what it says is checked with its public key and with
-// the proofs of RFC 6962. It also makes entries for it.
+// Package rekorlog reads a Rekor v1 log without trusting it: answers are checked with the log's public key and with the
+// proofs of RFC 6962. It also uploads entries.
 package rekorlog
 
 import (
@@ -55,8 +55,8 @@ func Open(url, keyFile string) (Log, error) {
 	return Log{url: url, key: ec, der: block.Bytes}, nil
 }
 
-// verifier is how Rekor signs checkpoints: ECDSA over SHA-256, under a key hash that is the start of the key's digest
-// (https://github.com/sigstore/rekor/blob/main/pkg/util/signed_note.go).
+// verifier verifies checkpoints as Rekor signs them: ECDSA over SHA-256, under a key hash that is the start of the key's
+// digest (https://github.com/sigstore/rekor/blob/main/pkg/util/signed_note.go).
 type verifier struct {
 	name string
 	log  Log
@@ -257,7 +257,7 @@ func decode(texts []string) ([][]byte, error) {
 // Leaf is the entry's hash in the tree.
 func (e Entry) Leaf() []byte { return rfc6962.DefaultHasher.HashLeaf(e.Body) }
 
-// ErrNotInTree says that the log shows as an entry what its tree was not made of.
+// ErrNotInTree says that an entry that the log shows is not in the log's tree.
 var ErrNotInTree = errors.New("this is not what the tree was made of")
 
 // Check finds out whether the entry's inclusion proof leads to a root that the log has signed, and returns the checkpoint

@@ -49,7 +49,7 @@ type way struct {
 	backward bool // the arrow's head is at the first
 }
 
-// turned is it with its coordinates exchanged, if they are to be.
+// turned is a copy of the item, with its coordinates exchanged if turn is true.
 func (it *item) turned(turn bool) item {
 	other := *it
 	if turn {
@@ -122,7 +122,7 @@ func arrange(d Diagram) *layout {
 	return l
 }
 
-// turn exchanges all coordinates, if they are to be.
+// turn exchanges all coordinates if turn is true.
 func (l *layout) turn(turn bool) {
 	if !turn {
 		return
@@ -155,7 +155,7 @@ func (l *layout) add(it *item) {
 	l.columns[it.column] = append(l.columns[it.column], it)
 }
 
-// withoutCycles turns those of arrows around that would close a cycle.
+// withoutCycles is arrows, of which those that would close a cycle are turned around.
 func withoutCycles(arrows []Arrow) []Arrow {
 	var forward []Arrow
 	var leads func(from, to string) bool
@@ -171,8 +171,8 @@ func withoutCycles(arrows []Arrow) []Arrow {
 	return forward
 }
 
-// rank numbers the boxes such that every arrow leads to a higher number. Boxes that no arrow leads to stand beside what
-// they lead to, but for those that the whole begins with, which are rounded.
+// rank numbers the boxes such that every arrow leads to a higher number. Boxes that no arrow leads to stand beside what they
+// lead to, but for the rounded ones, with which the diagram begins.
 func rank(boxes []Box, arrows []Arrow) map[string]int {
 	ranks := map[string]int{}
 	for range boxes {
@@ -331,7 +331,7 @@ func spread(column []*item, wanted func(*item) float64) {
 			if middle(below)-middle(above) >= (above.height+below.height)/2+gap {
 				break
 			}
-			// Seen from the middle of both together, that of each is off by half of what is on its other side.
+			// The middle of each group is not that of both: it is off by half of the other group's height and the gap.
 			sum := above.sum + float64(len(above.items))*(height-above.height)/2 + below.sum - float64(len(below.items))*(height-below.height)/2
 			groups = append(groups[:len(groups)-2], group{append(above.items, below.items...), sum, height})
 		}
