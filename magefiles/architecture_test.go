@@ -116,9 +116,8 @@ func targetsOf(s source) [][2]string {
 	return targets
 }
 
-// A file that uses another, which uses the first in turn, can be neither read nor moved alone. What a Stop stands on is the
-// other way round than what its Start does, so that these make cycles is in their nature; and the targets below stack.go
-// begin with what is in it.
+// A file that uses another, which uses the first in turn, can be neither read nor moved alone. Stop depends on services in
+// the reverse order of Start, so the two make cycles by their nature, and functions that stop are left out.
 func TestNoFilesOfTheTargetsUseEachOtherInACycle(t *testing.T) {
 	s := readSource(t)
 	uses, targets := map[string]map[string]bool{}, targetsOf(s)
@@ -255,7 +254,7 @@ func reach(needs map[string][]string, from, to string) bool {
 	return slices.ContainsFunc(needs[from], visit)
 }
 
-// Whatever is started once something runs has to end before that, or it would be left without.
+// A service that is started after another has to be stopped before it: otherwise it would run without it.
 func TestStopMirrorsStart(t *testing.T) {
 	s := readSource(t)
 	needs := dependencies(s)

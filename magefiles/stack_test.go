@@ -69,7 +69,7 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 	}
 	pinned := strings.Fields(string(block[1]))
 	programs := (&stack.Stack{Descriptions: described}).Programs()
-	// What no service or client of the stack is, but who works on it uses.
+	// Tools for people who work on the stack, which are no service or client of it.
 	developers := []string{develop.Delve, "honnef.co/go/tools/cmd/staticcheck"}
 	for _, tool := range developers {
 		if !slices.Contains(pinned, tool) || slices.Contains(programs, tool) {
@@ -243,7 +243,7 @@ func TestEverySourceIsDescribedInFull(t *testing.T) {
 	}
 }
 
-func TestWhatCannotGoOnWithoutAServiceIsKnown(t *testing.T) {
+func TestTheServicesThatCannotGoOnWithoutOneAreFound(t *testing.T) {
 	all := services(testConfig(t))
 	for name, want := range map[string]string{
 		"fulcio": "", "registry": "", "ct": "fulcio", "log-server": "rekor ct fulcio", "mariadb": "log-server log-signer rekor ct dex fulcio", "tsa": "",

@@ -93,7 +93,7 @@ func (s *stack) nothingInScratch() {
 	}
 }
 
-func TestAnAttackStandsForItself(t *testing.T) {
+func TestAnAttackReliesOnNoOther(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	// Each needs something that others make too, when it comes first.

@@ -115,13 +115,13 @@ func TestTokensAreFoundByLabelsOfAnyForm(t *testing.T) {
 			t.Errorf("%q: %s", label, out)
 		}
 	}
-	// Of a label that is too long only the beginning would be the token's.
+	// Only the beginning of a label that is too long would become the token's label.
 	if out, err := k.run("init", "-token", strings.Repeat("y", 33)); err == nil || !strings.Contains(out, "33 bytes") {
 		t.Errorf("33 bytes: %v: %s", err, out)
 	}
 }
 
-func TestWhatIsWrongIsSaid(t *testing.T) {
+func TestErrorsSayWhatIsWrong(t *testing.T) {
 	k := newToken(t)
 	k.must("init")
 	k.write("wrong", "9999\n")

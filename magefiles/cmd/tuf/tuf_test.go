@@ -245,7 +245,7 @@ func TestARotationThatIsCutShortLeavesClientsTheirWay(t *testing.T) {
 	knowing := t.TempDir()
 	check := func(when string) {
 		t.Helper()
-		// Who has come before, and who comes with the first root alone.
+		// A client that has the repository's state from before, and one that has only the first root.
 		for _, cache := range []string{knowing, t.TempDir()} {
 			client, err := tuf.New(tuf.DefaultOptions().WithRoot(first).WithRepositoryBaseURL(server.URL).WithCachePath(cache))
 			if err == nil {
@@ -265,7 +265,7 @@ func TestARotationThatIsCutShortLeavesClientsTheirWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A folder in a file's place ends it there.
+		// A folder in the place of a file makes the rotation fail there.
 		newest, err := r.newest(role)
 		if err != nil {
 			t.Fatal(err)
@@ -378,7 +378,7 @@ func TestDamagedFilesAreNamed(t *testing.T) {
 	}
 }
 
-// It would otherwise be missed only when something is to be signed, half a year later.
+// Otherwise a lost key would be missed only when something is to be signed, half a year later.
 func TestALostKeyIsNamedThoughNothingIsToBeSigned(t *testing.T) {
 	d, now := newDescription(t), time.Now()
 	if _, err := publish(d, now); err != nil {

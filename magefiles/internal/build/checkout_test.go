@@ -93,7 +93,7 @@ func TestACheckoutThatDoesNotBuildLeavesItsProgramAndShowsTheCompilersWords(t *t
 	if out, err := exec.Command(b.Config.Program("ko")).CombinedOutput(); err != nil || string(out) != "first\n" {
 		t.Errorf("the program that was there says %q, %v", out, err)
 	}
-	// Whoever restarts another component is not kept from it.
+	// A restart of a service of another source is not kept from succeeding.
 	if err := b.Checkouts(t.Context(), "rekor"); err != nil {
 		t.Error(err)
 	}

@@ -193,7 +193,7 @@ func TestEmptyVariablesAreAsIfUnset(t *testing.T) {
 	}
 }
 
-// Whoever walks through a folder does not follow a link to it.
+// filepath.WalkDir does not follow a link at the top.
 func TestACheckoutIsKnownByItsOwnFolderWhateverLinksToIt(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

@@ -117,7 +117,7 @@ func TestNamesAreTheShortestThatAreFound(t *testing.T) {
 	}
 }
 
-func TestAPinIsMovedOrNothingIs(t *testing.T) {
+func TestAPinIsMovedOrGoModStaysAsItWas(t *testing.T) {
 	const moved = "example.org/tool: v1.1.0, which was v1.0.0"
 	for _, test := range []struct {
 		version string
@@ -191,7 +191,7 @@ func (p Pins) files(t *testing.T) string {
 	return all
 }
 
-func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
+func TestAReleaseWhoseTagIsNoVersionIsPinnedByItsCommit(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("there is no git here")
 	}
@@ -218,7 +218,7 @@ func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
 	if tags, err := p.tags(t.Context(), repository); err != nil || fmt.Sprint(tags) != fmt.Sprintf("[{v2.9.0 %s} {v2.10.0 %s}]", commits[0], commits[1]) {
 		t.Errorf("got %v, %v", tags, err)
 	}
-	// The proxy knows no commits, so that the pin cannot be moved there; that it is asked for the commit is what counts.
+	// The proxy knows no commits, so the pin cannot be moved. The test is that the proxy is asked for the commit.
 	var said bytes.Buffer
 	err := p.Move(t.Context(), "example.org/tool", "v2.9.0", &said, func(context.Context) error { return nil })
 	if want := "go get example.org/tool@" + commits[0]; err == nil || !strings.Contains(said.String(), want) {
@@ -227,7 +227,7 @@ func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
 	if err := p.Move(t.Context(), "example.org/tool", "v2.8.0", &said, nil); err == nil || !strings.Contains(err.Error(), `no release "v2.8.0"`) {
 		t.Errorf("got %v", err)
 	}
-	// What is no release is Go's to find, whether or not the repository can be reached: a commit, a branch.
+	// go(1) finds what is not a release, such as a commit or a branch, whether or not the repository can be reached.
 	said.Reset()
 	p.Repositories["example.org/tool"] = "/no/such/repository"
 	for _, version := range []string{commits[0][:12], "main", "v0.0.0-20260101000000-" + commits[0][:12]} {
@@ -247,7 +247,7 @@ func TestAReleaseThatIsNoVersionIsItsCommit(t *testing.T) {
 	if got, err := p.List(t.Context()); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	// What takes its place and is no release is not called one.
+	// A commit that replaces it and is not a release is not called one.
 	if err := p.comment("example.org/tool", ""); err != nil {
 		t.Fatal(err)
 	}
