@@ -35,8 +35,8 @@ func Render(name string, data any) ([]byte, error) {
 func Quote(s string) string {
 	var out strings.Builder
 	encoder := json.NewEncoder(&out)
-	// A path with an ampersand in it can then be found in the file.
+	// An ampersand stays as it is, so that a path that has one can be found in the file.
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(s) // a string always can be, and a Builder takes all
+	_ = encoder.Encode(s) // no string fails to encode, and no write to a Builder fails
 	return strings.TrimSuffix(out.String(), "\n")
 }

@@ -146,7 +146,7 @@ func (c Compiled) LockFile() string { return c.beside(".targets.lock") }
 
 func (c Compiled) beside(name string) string { return filepath.Join(filepath.Dir(c.Program), name) }
 
-// Fresh says whether the program and the list of its targets are there and are what would be made now, and returns the list.
+// Fresh says whether the program and the list of its targets are there and up to date, and returns the list.
 func (c Compiled) Fresh() (known targets.List, fresh bool) {
 	content, err := os.ReadFile(c.StampFile())
 	if err != nil || string(content) != c.Stamp {

@@ -84,9 +84,9 @@ type diskBlobs interface {
 	registry.BlobDeleteHandler
 }
 
-// blobStore is pkg/registry's disk handler but for writing, since that handler flushes nothing. A blob that comes in chunks is
-// kept, and acknowledged with 201, once it is whole: until then pkg/registry has the chunks in memory, and a client whose
-// registry died begins that blob anew.
+// blobStore is pkg/registry's disk handler but for writing, since that handler flushes nothing. A blob that comes in chunks
+// is kept, and acknowledged with 201, once it is complete: until then pkg/registry has the chunks in memory, and a client
+// whose registry died begins that blob anew.
 type blobStore struct {
 	diskBlobs
 	disk disk

@@ -29,8 +29,8 @@ func main() {
 	}
 }
 
-// sweep kills and deletes until nothing comes back: a start that is under way in one of the stacks holds that stack's lock, and
-// what it has launched may not have locked its PID file yet.
+// sweep kills and deletes until nothing comes back: a start that is under way in one of the stacks holds that stack's lock,
+// and a daemon that it has launched may not have locked its PID file yet.
 func sweep(folder string) error {
 	const quiet, limit = 300 * time.Millisecond, time.Minute
 	gone := time.Time{}

@@ -48,7 +48,7 @@ func main() {
 	log.ConfigureLogger("prod")
 	const timeout = 30 * time.Second // of a request and of its answer, upstream's default
 	s := server.NewRestAPIServer(viper.GetString("host"), viper.GetInt("port"), []string{"http"}, false, timeout, timeout)
-	// Idle connections are closed at once when it is told to end.
+	// When the server is told to end, it closes idle connections at once.
 	s.CleanupTimeout = 0
 	if err := s.Serve(); err != nil {
 		log.Logger.Fatal(err)

@@ -103,8 +103,8 @@ func (r *repository) newKeys() error {
 	return sign(r, metadata.ROOT, r.root)
 }
 
-// update brings targets, snapshot and timestamp up to the files and to the root's keys, renews what is about to expire,
-// writes the root, and gives clients what they take as files.
+// update writes the metadata of targets, snapshot and timestamp for the files and the root's keys, unless it is up to date
+// and does not expire soon. Then it writes the root, and the files from which clients take their trust without TUF.
 func (r *repository) update() error {
 	targets, err := r.targets()
 	if err != nil {
@@ -333,7 +333,7 @@ func load[T metadata.Roles](name string) (*metadata.Metadata[T], error) {
 	return m, err
 }
 
-// damaged says how to go on without a file that is not as it was made.
+// damaged is the error about a file that is not as it was made. It says how to go on.
 func damaged(name string, err error) error {
 	return fmt.Errorf("the TUF repository cannot use %s: %w: put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`", name, err)
 }

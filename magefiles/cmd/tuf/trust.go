@@ -171,7 +171,7 @@ func signingConfig(d description) (*prototrustroot.SigningConfig, error) {
 	return root.NewSigningConfigProtobuf(text)
 }
 
-// keyHash is the ID of a log by RFC 6962, section 3.2, which Rekor v1 has too.
+// keyHash is the ID of a log by RFC 6962, section 3.2, which Rekor v1 uses too.
 func keyHash(key crypto.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {

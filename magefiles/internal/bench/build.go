@@ -95,8 +95,8 @@ func (b *benchmark) build(ctx context.Context) error {
 	return b.costs(graph)
 }
 
-// costs adds what the processor time of a build went into: the ten costliest of linking, the standard library, cgo and the
-// modules, from what `go build -debug-actiongraph` has written.
+// costs adds the processor time of the ten costliest parts of a build, which are linking, the standard library, cgo and each
+// module, from the action graph that `go build -debug-actiongraph` has written.
 func (b *benchmark) costs(graph string) error {
 	text, err := os.ReadFile(graph)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Load is what came of many requests.
+// Load is the result of many requests.
 type Load struct {
 	Latencies []time.Duration // of each that succeeded, sorted
 	Took      time.Duration   // from the first to the end of the last

@@ -19,7 +19,7 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// typed are the commands that a demo prints for a person to type.
+// typed matches a command that a demo prints for a person to type.
 var typed = regexp.MustCompile(`(?m)^    \$ (?:COSIGN_IDENTITY_TOKEN="\$\([^"]*\)" )?(.*)$`)
 
 // demo measures demo:keyless, beside the commands that it shows, each run alone.
@@ -197,7 +197,7 @@ func (r *rig) signer(ctx context.Context) (func(context.Context) error, error) {
 	}, nil
 }
 
-// parts times what a keyless signature consists of, each alone.
+// parts times each part of a keyless signature alone.
 func (r *rig) parts(ctx context.Context, part func(name string, took time.Duration)) error {
 	uploader, err := rekorlog.NewUploader(r.Config.URL(config.Rekor))
 	if err != nil {
@@ -283,7 +283,7 @@ func (r *rig) fill(ctx context.Context, callers, count int) (Load, error) {
 	})
 }
 
-// growth measures how the whole stack does with ever more entries in the log, and what it takes of the machine.
+// growth measures the whole stack with ever more entries in the log: its speed, and the resources that it takes.
 func (b *benchmark) growth(ctx context.Context) error {
 	r, err := b.rig("grown", config.TunedLocal, b.All(), b.tuned, b.plain)
 	if err != nil {
@@ -378,7 +378,7 @@ func (r *rig) processors(ctx context.Context) map[string]time.Duration {
 	return taken
 }
 
-// commands measures the targets that one types all the time.
+// commands measures the targets that are typed most.
 func (b *benchmark) commands(ctx context.Context) error {
 	r := b.tuned
 	if _, _, err := r.Mage(ctx, "start"); err != nil {

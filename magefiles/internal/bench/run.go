@@ -130,7 +130,7 @@ func (b *benchmark) tutorial() []service.Service {
 	return slices.DeleteFunc(b.All(), func(one service.Service) bool { return !one.Tutorial })
 }
 
-// rig makes a throwaway stack, whose start runs so many services, beside others.
+// rig makes a throwaway stack beside others. Its start runs services.
 func (b *benchmark) rig(name string, tuning config.Tuning, services []service.Service, others ...*rig) (*rig, error) {
 	var beside []*stack.Throwaway
 	for _, other := range others {
@@ -164,8 +164,8 @@ func atLeast(limit float64) *Aim { return &Aim{Limit: limit, AtLeast: true} }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// described lists the tutorial's services in the order in which each finds what it needs, without the templates that are
-// rendered already.
+// described lists the services of the three levels, each after those that it depends on. They have no templates, since their
+// configuration files are rendered already.
 func (r *rig) described() []service.Service {
 	var all []service.Service
 	for _, one := range r.All() {

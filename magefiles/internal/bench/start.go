@@ -23,7 +23,8 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// criticalPath is the longest way along what services use of each other.
+// criticalPath is how long a start takes at least: alone has the time of each service, and a service starts only after those
+// that it uses. Services that do not use each other start at the same time.
 func criticalPath(services []service.Service, alone map[string]time.Duration) time.Duration {
 	var until func(name string) time.Duration
 	until = func(name string) time.Duration {
@@ -146,7 +147,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	// Ends what the script has left.
+	// Kills the daemons that the script has left.
 	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }()
 	ready := make([]byte, len("ready\n"))
 	if _, err = out.Read(ready); err == nil {
@@ -244,7 +245,8 @@ func endAll(pids []string) {
 	}
 }
 
-// stop measures the end of a stack that is in use, beside one SIGTERM to each daemon, and looks for what was acknowledged.
+// stop measures how long a stack that is in use takes to stop, beside one SIGTERM to each daemon, and counts the entries that
+// were acknowledged before and are lost.
 func (b *benchmark) stop(ctx context.Context) error {
 	r := b.tuned
 	stop, term := Series{Unit: "s"}, Series{Unit: "s"}
@@ -269,7 +271,7 @@ func (b *benchmark) stop(ctx context.Context) error {
 			var uuids []string
 			clients := make(chan error, 1)
 			go func() {
-				// Ends with the first that is refused.
+				// The clients upload until the first upload fails.
 				_, err := Drive(ctx, 4, 1<<30, func(ctx context.Context) error {
 					uuid, err := uploader.Upload(ctx)
 					if err == nil {

@@ -98,8 +98,8 @@ func wrap(ctx context.Context, cmd *exec.Cmd, err error, said ...*bytes.Buffer) 
 	return failure
 }
 
-// GoTest runs go(1) in the folder dir with its output on this process's. When ctx ends, tests get the time to remove what they
-// have made.
+// GoTest runs go(1) in the folder dir with its output on this process's. When ctx ends, tests get the time to remove what
+// they have made.
 func GoTest(ctx context.Context, dir string, environ []string, args ...string) error {
 	cmd := New(ctx, dir, environ, "go", args...)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }

@@ -3,7 +3,7 @@ package cosign
 
 import "regexp"
 
-// What cosign says of a signature, an attestation or a bundle.
+// Messages about a signature, an attestation or a bundle.
 var (
 	NoSignature   = regexp.MustCompile(`no signatures found`)
 	WrongKey      = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match`)
@@ -14,7 +14,7 @@ var (
 	NoAttestation = regexp.MustCompile(`(?m)no matching attestations:\s*$`)
 )
 
-// What it says of a certificate.
+// Messages about a certificate.
 var (
 	UnknownCA = regexp.MustCompile(`certificate signed by unknown authority`)
 	NoSCT     = regexp.MustCompile(`does not include required embedded SCT`)

@@ -22,8 +22,8 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Watch builds a source, restarts what is of it and runs its demo, at once and each time that a file of its checkout is saved,
-// until ctx ends. The source is named by itself, or by a service or client of it.
+// Watch builds a source, restarts its services and runs its demo, at once and each time that a file of its checkout is saved,
+// until ctx ends. name is that of the source, or of a service or client that is built from it.
 func Watch(ctx context.Context, s *stack.Stack, name string) error {
 	source, err := s.Source(name)
 	if err != nil {
@@ -56,7 +56,7 @@ func Watch(ctx context.Context, s *stack.Stack, name string) error {
 	return nil
 }
 
-// round builds, restarts and runs the demo, and says in one line what came of it. What fails is shown in full before.
+// round builds, restarts and runs the demo, and returns the result in one line. It prints the output of a step that fails.
 func round(ctx context.Context, s *stack.Stack, source config.Source) (string, error) {
 	line := s.Console.Step(source.Name)
 	defer line.Drop()
@@ -75,7 +75,7 @@ func round(ctx context.Context, s *stack.Stack, source config.Source) (string, e
 		if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
 			said = strings.TrimSpace(said)
 			if step.name == "demo" {
-				// What the demo says before its error is the same each time.
+				// The demo's output before its error is the same each time, and left out.
 				if at := strings.LastIndex(said, "\nError: "); at >= 0 {
 					said = said[at+1:]
 				}
@@ -99,7 +99,7 @@ func child(ctx context.Context, s *stack.Stack, target string) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, program, target)
 	cmd.Dir = s.Config.Root
-	// Ctrl-C on the terminal is for the watch, which passes it on.
+	// In a process group of its own the child gets Ctrl-C from this process only, and not from the terminal too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = 5 * time.Second
@@ -107,7 +107,7 @@ func child(ctx context.Context, s *stack.Stack, target string) (string, error) {
 	return string(out), err
 }
 
-// watchFolder watches a folder and those in it, which the system does not do by itself.
+// watchFolder watches a folder and all folders below it. The system's watches are for one folder each.
 func watchFolder(watcher *fsnotify.Watcher, folder string) error {
 	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +123,7 @@ func watchFolder(watcher *fsnotify.Watcher, folder string) error {
 	})
 }
 
-// watchLimits says which limits are meant where the system's own words are about disks and files.
+// watchLimits names the limits on watches in errors for which the system's own messages are about disks and open files.
 func watchLimits(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EMFILE) {
 		return fmt.Errorf("no more folders can be watched (%w): raise fs.inotify.max_user_watches and fs.inotify.max_user_instances "+
@@ -132,7 +132,7 @@ func watchLimits(err error) error {
 	return err
 }
 
-// settle is how long nothing must change until a save is taken for whole: editors and git write several files.
+// settle is how long nothing must change until a save counts as complete: editors and git write several files.
 const settle = 150 * time.Millisecond
 
 // nextChange waits until files have changed and names them.
@@ -161,7 +161,8 @@ func nextChange(ctx context.Context, watcher *fsnotify.Watcher, folder string) (
 				changed = append(changed, name)
 			}
 		case <-settled:
-			// Folders may be among them. One that was moved is watched only once the system has given up its old watch.
+			// New folders among them are watched now, and not before: one that was moved can be watched only after its old
+			// watch has ended.
 			for _, name := range changed {
 				if err := watchFolder(watcher, filepath.Join(folder, name)); err != nil {
 					return nil, err
@@ -173,12 +174,12 @@ func nextChange(ctx context.Context, watcher *fsnotify.Watcher, folder string) (
 	}
 }
 
-// names are the first of what has changed in a folder.
+// names are the first of the changed files of a folder, and how many more there are.
 func names(folder string, changed []string) []string {
 	if slices.Contains(changed, ".") {
 		return []string{"very many files"}
 	}
-	// An editor's own files are gone by now; so is one that was deleted, if nothing else was changed.
+	// Files that are gone are mostly an editor's own. They are named only if there are no others, as when a file was deleted.
 	if left := slices.DeleteFunc(slices.Clone(changed), func(name string) bool {
 		_, err := os.Stat(filepath.Join(folder, name))
 		return err != nil
@@ -192,8 +193,7 @@ func names(folder string, changed []string) []string {
 	return changed
 }
 
-// ignored says whether a change of the file is none of the program's: git's own files, and what editors write beside
-// the file that is edited.
+// ignored says whether path is not a source file: one of git's own, or one that an editor writes beside the edited file.
 func ignored(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasPrefix(name, "#") || name == "4913" || name == "node_modules"

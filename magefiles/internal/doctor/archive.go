@@ -79,11 +79,11 @@ func collect(ctx context.Context, s *stack.Stack) ([]archived, error) {
 	return files, nil
 }
 
-// What is secret by its form: tokens that somebody signed in with, private keys, and Dex's connectors, which hold what
-// identity providers know this Dex by.
+// secretForms matches texts that are secret by their form: ID tokens, private keys, and Dex's connectors, which hold the
+// client secrets of identity providers.
 var secretForms = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|(?m:^connectors:\n(?:(?: .*)?\n)*)|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
 
-// redactor returns a function that takes every secret of the stack out of a text.
+// redactor returns a function that replaces every secret of the stack in a text.
 func redactor(c config.Config) (func([]byte) []byte, error) {
 	folder := filepath.Join(c.State, "secrets")
 	files, err := os.ReadDir(folder)

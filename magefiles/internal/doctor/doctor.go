@@ -23,7 +23,7 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// Finding is what was found out about one thing.
+// Finding is the result of one check.
 type Finding struct {
 	Check string `json:"check"`
 	OK    bool   `json:"ok"`
@@ -131,7 +131,7 @@ func (d examiner) examineMariaDB() string {
 	return server + " " + d.Version(service.Service{Program: server})
 }
 
-// What building and running need beside Go's own caches, in bytes.
+// The disk space that building and running need, beside Go's caches, in bytes.
 const (
 	diskToBuild = 6_500_000_000
 	diskToRun   = 1_000_000_000
@@ -195,7 +195,7 @@ func (d examiner) examineState() Finding {
 	return Finding{Check: "state folder", OK: true, Found: d.Config.State}
 }
 
-// examinePorts looks at the ports of the services that do not run; those of the others are theirs.
+// examinePorts checks that the ports of the services that do not run are free.
 func (d examiner) examinePorts() []Finding {
 	var findings []Finding
 	free := 0
@@ -218,7 +218,7 @@ func (d examiner) examinePorts() []Finding {
 	return findings
 }
 
-// examineLeftovers looks for what a run left that did not end in good order.
+// examineLeftovers looks for services that have died, and for a process that holds the stack's lock.
 func (d examiner) examineLeftovers() Finding {
 	var crashed []string
 	for _, one := range d.All() {

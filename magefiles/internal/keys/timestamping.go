@@ -114,7 +114,7 @@ func timestampingCertificates(now time.Time) (leafKey, chain []byte, err error) 
 		template := &x509.Certificate{
 			SerialNumber: serial,
 			Subject:      pkix.Name{Organization: []string{"Sigstore Local"}, CommonName: name},
-			// A signature and its timestamp may be of the same second as the chain.
+			// Valid from a minute ago, since a signature and its timestamp may be of the same second as the chain.
 			NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(10, 0, 0), // as Fulcio's root
 			BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}

@@ -56,7 +56,7 @@ func (p Pin) Version() string {
 // unknown stands for the newest version of a module if that cannot be looked up.
 const unknown = "unknown"
 
-// List lists the modules that hold what is imported: the tools' and those that go.mod requires directly.
+// List lists the pins of the tools' modules and of the modules that go.mod requires directly.
 func (p Pins) List(ctx context.Context) ([]Pin, error) {
 	mod, err := p.read()
 	if err != nil {
@@ -215,8 +215,8 @@ func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, che
 	return check(ctx)
 }
 
-// query is what go(1) is to be asked for to get version of a module, and the release that this is if its tag is no version
-// to Go.
+// query is the version query by which go(1) gets version of a module. If the version is a release whose tag is not a version
+// to Go, query is the release's commit, and tag its tag.
 func (p Pins) query(ctx context.Context, path, version string) (query, tag string, err error) {
 	url, ok := p.Repositories[path]
 	switch {

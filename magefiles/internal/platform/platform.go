@@ -1,5 +1,5 @@
-// Package platform knows the systems that the stack runs on: where they keep what the stack needs of them, and how it
-// is installed.
+// Package platform knows the systems that the stack runs on: where they keep the programs and libraries that the stack needs,
+// and how these are installed.
 package platform
 
 import (
@@ -36,7 +36,7 @@ type System struct {
 	// update refreshes the lists of packages where install would not.
 	update  []string
 	install []string
-	// compiler is how a C compiler is installed where that is no package; it asks the user.
+	// compiler is the command that installs a C compiler, if that is no package. It asks the user.
 	compiler []string
 	// asRoot says that the package manager wants root.
 	asRoot   bool

@@ -15,7 +15,7 @@ import (
 	"sigstore-local/magefiles/internal/jsonapi"
 )
 
-// Uploader makes entries for Rekor v1 and uploads them by its API, without a client's own cost.
+// Uploader makes entries for Rekor v1 and uploads them by its API, without the cost of a client program.
 type Uploader struct {
 	url    string
 	key    *ecdsa.PrivateKey

@@ -8,8 +8,8 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// ShowLogs prints the last lines of the logs of services, and with follow what comes after, until ctx ends. With several
-// services, each line is marked with its own.
+// ShowLogs prints the last lines of the logs of services, and with follow the lines that come after, until ctx ends. If there
+// are several services, each line begins with the name of its service.
 func (s *Stack) ShowLogs(ctx context.Context, services []service.Service, lines int, follow bool) error {
 	readers := make([]*service.LogReader, len(services))
 	width := 0

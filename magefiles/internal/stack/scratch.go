@@ -20,8 +20,8 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// Scratch is a folder of what must not outlive this process: throwaway stacks, an attacker's daemons and keys. However this
-// process ends, the program sweep then ends the daemons and deletes the folder.
+// Scratch is a folder for throwaway stacks and for an attacker's daemons and keys, which must not outlive this process. When
+// this process ends, in whatever way, the program sweep ends the daemons and deletes the folder.
 type Scratch struct {
 	Dir string
 
@@ -91,7 +91,7 @@ func (s *Scratch) Close() error {
 	return err
 }
 
-// quiet is a console that nobody sees.
+// quiet is a console whose output is discarded.
 func quiet() (*console.Console, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
@@ -100,7 +100,7 @@ func quiet() (*console.Console, error) {
 	return console.New(null, os.Getenv), nil
 }
 
-// with is the same stack with another configuration, which shows nothing of what it does.
+// with is the same stack with another configuration and a quiet console.
 func (s *Stack) with(c config.Config) (*Stack, error) {
 	out, err := quiet()
 	return &Stack{
@@ -109,9 +109,8 @@ func (s *Stack) with(c config.Config) (*Stack, error) {
 	}, err
 }
 
-// Beside is a stack in the folder state whose services can run beside those of s: with the same settings and programs, and
-// with free ports in the place of those that the services in own listen on. The other ports are those of s: what is in own
-// can use the services of s.
+// Beside is a stack in the folder state with the settings and programs of s. Its services in own run beside those of s, on free
+// ports. All other ports are those of s, so that the services in own can use the services of s.
 func (s *Stack) Beside(state string, own ...string) (*Stack, error) {
 	ports := map[config.Port]int{}
 	for _, one := range s.All() {
@@ -123,7 +122,7 @@ func (s *Stack) Beside(state string, own ...string) (*Stack, error) {
 			if err != nil {
 				return nil, err
 			}
-			// Until all are found, so that they differ.
+			// Each port stays taken until all are found, so that they differ.
 			defer l.Close()
 			ports[port] = l.Addr().(*net.TCPAddr).Port
 		}
@@ -135,9 +134,9 @@ func (s *Stack) Beside(state string, own ...string) (*Stack, error) {
 	return s.with(c)
 }
 
-// freePorts finds an offset with which every port is free and none is of taken, by the offset of another stack.
+// freePorts finds an offset with which every port is free and not in taken, the ports of stacks that do not run yet.
 func (s *Stack) freePorts(taken ...int) (map[config.Port]int, error) {
-	// Anywhere, since two that look at the same time see the same ports free.
+	// The search begins at random, since two processes that search at the same time find the same ports free.
 	for offset := 12000 + rand.IntN(6000); offset < 24000; offset += 7 {
 		ports := map[config.Port]int{}
 		for _, port := range s.Config.Ports() {

@@ -146,7 +146,7 @@ func (s *Stack) SourceNames() []string {
 	return names
 }
 
-// One describes the service of a name, which there has to be.
+// One is the service of a name. It panics if there is none.
 func One(services []service.Service, name string) service.Service {
 	return services[slices.IndexFunc(services, func(one service.Service) bool { return one.Name == name })]
 }

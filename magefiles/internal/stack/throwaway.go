@@ -14,14 +14,14 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// Throwaway is a stack of its own beside another, in a scratch folder, that runs the same programs.
+// Throwaway is a stack in a scratch folder that runs the programs of another stack, beside it.
 type Throwaway struct {
 	*Stack
 	Environ []string // the environment of commands for this stack
 }
 
-// Throwaway describes the stack name in a scratch folder, whose start runs so many services, on ports that are free and of none
-// of others.
+// Throwaway describes a stack in the folder name of a scratch folder. Its start runs services, on ports that are free and not
+// those of others.
 func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, services []string, others ...*Throwaway) (*Throwaway, error) {
 	var taken []int
 	for _, other := range others {
@@ -62,7 +62,7 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 		return nil, err
 	}
 	if len(c.Checkouts) > 0 {
-		// What is built already is not built again.
+		// The programs that are built from checkouts are copied, so that they are not built again.
 		if err := statedir.MakeFolders(c); err != nil {
 			return nil, err
 		}

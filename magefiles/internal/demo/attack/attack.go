@@ -157,7 +157,7 @@ func (t *Target) image(ctx context.Context, title string) (string, error) {
 	return registryclient.NewImage(ctx, t.Config, repository, title)
 }
 
-// repository is that of the attacks' images.
+// repository is the name of the repository of the attacks' images.
 const repository = "tamper"
 
 var newEntry = regexp.MustCompile(`tlog entry created with index: (\d+)`)

@@ -14,8 +14,8 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// beside is a stack of the attacker's, whose services of the given names run beside those of the target, on free ports, and use
-// the others of the target.
+// beside is a stack of the attacker's. Its services of the given names run beside the target's, on free ports, and use the
+// target's other services.
 func (t *Target) beside(services ...string) (*stack.Stack, error) {
 	t.made++
 	own, err := t.Beside(t.scratch.Path(fmt.Sprint("a", t.made)), services...)
@@ -91,7 +91,7 @@ func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop 
 	return own.Config.URL(config.Fulcio), stop, starting(own.Engine.Start(ctx, fulcio, nil))
 }
 
-// starting is the error of a start.
+// starting drops the first result of Engine.Start.
 func starting(_ bool, err error) error { return err }
 
 // otherDex runs a second Dex with the accounts, keys and issuer URL of the target's. Its tokens expire after a second, and it

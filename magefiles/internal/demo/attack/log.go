@@ -74,7 +74,7 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 	return Attempt{Command: fmt.Sprintf("go tool mage rekor:show %d", signed.index), Refusal: noticed, Entry: signed.index}, nil
 }
 
-// fork shows two people different logs, by an older copy of the database, on a throwaway stack.
+// fork shows two people different histories of the log of a throwaway stack, by an older copy of its database.
 func fork(ctx context.Context, t *Target) (attempt Attempt, err error) {
 	forked, err := t.Throwaway(t.scratch, "fork", config.TunedLocal, []string{"rekor"})
 	if err != nil {

@@ -44,7 +44,7 @@ func Mermaid(d Diagram) string {
 
 var notPlain = regexp.MustCompile(`\W`)
 
-// mermaidID is a name as an identifier: with a dash in it Mermaid takes some for the beginning of an arrow.
+// mermaidID is a name as an identifier, without dashes, which Mermaid can take for the beginning of an arrow.
 func mermaidID(name string) string { return notPlain.ReplaceAllString(name, "_") }
 
 // mermaidText writes a text for within double quotes.

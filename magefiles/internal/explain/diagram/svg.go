@@ -41,7 +41,7 @@ text { fill: #f0f6fc }
 .dot-ill { fill: #f85149 }
 `
 
-// style is the style sheet of t. What knows no media queries shows Auto as Light.
+// style is the style sheet of t. A viewer without media queries shows Auto as Light.
 func (t Theme) style() string {
 	switch t {
 	case Light:
