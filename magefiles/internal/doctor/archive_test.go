@@ -21,7 +21,7 @@ func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
 	if got != "a [secret] b\n[secret]\nc\n[secret]" {
 		t.Errorf("got %q", got)
 	}
-	// What is left of a JSON file is one.
+	// A JSON file is one without its secrets, too.
 	content, err := json.Marshal(map[string]string{"token": token})
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
 	}
 }
 
-// What would otherwise be in the archive.
+// A folder's name with special characters must not keep its secrets from being found.
 func TestTheArchiveHasNoSecretOfAStackInAFolderOfAnyName(t *testing.T) {
 	c := config.Config{State: filepath.Join(t.TempDir(), "a [folder]* ?")}
 	if err := os.MkdirAll(filepath.Join(c.State, "secrets"), 0o700); err != nil {

@@ -85,7 +85,7 @@ func TestTheTimestampingChainIsWhatClientsWant(t *testing.T) {
 	if !critical || len(chain[0].ExtKeyUsage) != 1 {
 		t.Errorf("the leaf's usages are %v, critical: %v", chain[0].ExtKeyUsage, critical)
 	}
-	// Once made, it stays; a part of it that is lost or of another is named.
+	// A chain that is there stays. The error names a file that is lost, damaged or another chain's.
 	if err := EnsureTimestamping(dir, time.Now()); err != nil || !bytes.Equal(read(t, filepath.Join(dir, TimestampingChain)), content) {
 		t.Errorf("it is another chain: %v", err)
 	}
@@ -163,7 +163,7 @@ func TestNoKeyIsEverInTheTemporaryFolder(t *testing.T) {
 	if err := writePrivate(filepath.Join(dir, "a.pem"), content); err != nil {
 		t.Fatal(err)
 	}
-	// A file that comes and goes leaves its mark on the folder.
+	// A temporary file would change the folder's modification time.
 	if info, err := os.Stat(tmp); err != nil || !info.ModTime().Equal(before) {
 		t.Errorf("something was there at %v: %v", info.ModTime(), err)
 	}

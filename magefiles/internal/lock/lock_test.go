@@ -58,7 +58,7 @@ func other(t *testing.T, path string) (said string, pid int, end func()) {
 	}
 }
 
-// locks checks what another process is told that tries to lock the file at path.
+// locks checks what another process says when it tries to lock the file at path.
 func locks(t *testing.T, path, want string) {
 	t.Helper()
 	said, _, end := other(t, path)

@@ -68,7 +68,7 @@ func (o *operator) sign(t *testing.T, size uint64, root []byte) string {
 	return text + "\n— rekor.local " + base64.StdEncoding.EncodeToString(append(signed, signature...)) + "\n"
 }
 
-// log is the log that serves what the operator has, as others know it.
+// log serves the operator's tree until the test ends, and is the log as clients know it.
 func (o *operator) log(t *testing.T) Log {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -209,7 +209,7 @@ func TestAnEntrysPathLeadsToTheRootAndOnlyWhatTheTreeIsMadeOfPasses(t *testing.T
 	}
 }
 
-// certificate is one for somebody, by a CA of its own.
+// certificate makes a certificate for email, and a CA for it alone.
 func certificate(t *testing.T, email, issuer string) (leaf []byte, ca *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

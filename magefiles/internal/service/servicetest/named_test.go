@@ -48,7 +48,7 @@ func TestWhatAServiceNamesIsFoundInItsArgumentsVariablesAndConfiguration(t *test
 			t.Errorf("%s names %q, not %q", name, named, want)
 		}
 	}
-	// Secrets above all are not made by it.
+	// Named makes nothing, above all no secrets.
 	if _, err := os.Stat(state); !os.IsNotExist(err) {
 		t.Errorf("the state folder was made: %v", err)
 	}
