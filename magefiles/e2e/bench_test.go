@@ -58,7 +58,7 @@ func TestBenchMeasuresOnStacksOfItsOwnAndLeavesNothing(t *testing.T) {
 		if strings.Contains(f.Figure, "lost") != (f.Median == 0) {
 			t.Errorf("%s: %g", f.Figure, f.Median)
 		}
-		// However loaded the machine is.
+		// These aims hold on a loaded machine, too.
 		if (strings.Contains(f.Figure, "lost") || f.Ratio > 0) && !f.Holds {
 			t.Errorf("%s: %g, %g times", f.Figure, f.Median, f.Ratio)
 		}

@@ -72,7 +72,7 @@ func TestClients(t *testing.T) {
 			}
 		}
 	}
-	// byTUF has each client verify with what the repository says to one who has known the first root.
+	// byTUF has each client verify with what the repository has for clients that begin with the first root.
 	first := s.file("first-root.json", s.read(s.config.Trust("root.json")))
 	byTUF := func(t *testing.T, cache string) {
 		t.Helper()
@@ -221,8 +221,8 @@ func TestClients(t *testing.T) {
 	})
 }
 
-// withoutNetwork runs the tests that pattern names where there is no interface but loopback. Where such a place cannot be
-// made they run with the network, and count as skipped: that they pass does not show all that it should.
+// withoutNetwork runs the tests that pattern names in a network namespace with loopback alone. Where none can be made, the
+// tests run with the network and count as skipped, since they then do not show that the network is not needed.
 func withoutNetwork(t *testing.T, pattern string, env ...string) {
 	t.Helper()
 	args := []string{os.Args[0], "-test.run=" + pattern, "-test.v", "-test.timeout=20m"}
@@ -242,7 +242,7 @@ func withoutNetwork(t *testing.T, pattern string, env ...string) {
 	}
 }
 
-// isolated is a command that runs the one that is appended to it where there is no interface but loopback.
+// isolated is a command that runs the command that is appended to it in a network namespace with loopback alone.
 func isolated() []string {
 	return []string{"unshare", "-rn", "sh", "-c", `ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"`, "sh"}
 }

@@ -21,8 +21,8 @@ import (
 	"sigstore-local/magefiles/internal/oidc"
 )
 
-// claim is what a client is to verify: that the bundle in a file is a signature of the artifact in a file, by identity as
-// issuer vouches for it.
+// claim is what a client has to verify: that the file bundle is a signature of the file artifact by identity, for which
+// issuer vouches.
 type claim struct{ artifact, bundle, identity, issuer string }
 
 // client is a client of Sigstore. Its methods take the names of files.
@@ -31,7 +31,7 @@ type client interface {
 	sign(artifact, bundle string) error
 	// verify verifies with a trusted root and nothing else.
 	verify(c claim, trustedRoot string) error
-	// verifyByTUF verifies with what the stack's repository says to one who began with root, and keeps things in cache.
+	// verifyByTUF verifies with the trusted root of the stack's TUF repository, beginning with root, with the folder cache.
 	verifyByTUF(c claim, root, cache string) error
 }
 

@@ -33,7 +33,7 @@ func (s *stack) verifyAll(image string) {
 	s.program("rekor-cli", "verify", "--store_tree_state=false", "--artifact", artifact, "--signature", artifact+".sig", "--public-key", key)
 }
 
-// publicKeys is what others know the stack by.
+// publicKeys are the stack's public keys and certificates.
 func (s *stack) publicKeys() string {
 	s.t.Helper()
 	var all string
@@ -202,7 +202,7 @@ func (s *stack) paste(printed string) {
 		}
 		switch {
 		case strings.Contains(command, "generate-key-pair"):
-			// It asks before it replaces the pair that the demo made.
+			// cosign asks before it replaces the demo's key pair.
 		case refused:
 			script += "if " + command + "; then echo not refused >&2; exit 9; fi\n"
 		default:
@@ -212,7 +212,7 @@ func (s *stack) paste(printed string) {
 	if commands < 4 {
 		s.t.Fatalf("only %d commands were printed: %s", commands, printed)
 	}
-	// From another folder, and without the variables of this stack but for what the commands say.
+	// In another folder, and without this stack's variables, which the commands set themselves.
 	stripped := *s
 	stripped.env = config.Without(s.env)
 	if r := stripped.run("/", "sh", "-c", script); r.code != 0 {
@@ -270,7 +270,7 @@ func (s *stack) checkModes() {
 	if err != nil {
 		s.t.Error(err)
 	}
-	// Those of the logs, the timestamp authority, the TUF repository and the demos.
+	// The private keys of the logs, the timestamp authority, the TUF repository and the demos.
 	if want := 3 + 1 + 4 + 2; private != want {
 		s.t.Errorf("there are %d private keys, not %d", private, want)
 	}
@@ -410,7 +410,7 @@ func (s *stack) checkListeners() {
 	if loopback < 10 {
 		s.t.Errorf("only %d listeners are seen", loopback)
 	}
-	// Upstream's, which no setting moves to loopback. Rekor's may be another stack's.
+	// Upstream's ports for metrics, which no setting moves to loopback. Rekor's may be taken by another stack.
 	delete(elsewhere, "rekor 2112")
 	delete(elsewhere, fmt.Sprint("fulcio ", s.config.Port(s.config.PortNamed("FULCIO_METRICS"))))
 	if len(elsewhere) > 0 {
@@ -420,7 +420,7 @@ func (s *stack) checkListeners() {
 
 func (s *stack) checkHome() {
 	err := filepath.WalkDir(s.home, func(path string, entry fs.DirEntry, err error) error {
-		// Go counts its own use there, whoever runs it.
+		// go(1) keeps its telemetry counters in HOME.
 		if err == nil && !entry.IsDir() && !strings.Contains(path, filepath.Join("go", "telemetry")) {
 			s.t.Errorf("%s was made", path)
 		}
@@ -533,7 +533,7 @@ func TestAnInterruptedStartCanBeTakenUp(t *testing.T) {
 		err := cmd.Wait()
 		cancel()
 		t.Logf("after %s: %v\n%s", sig, err, &output)
-		// Whoever was interrupted is gone: what it held can be taken.
+		// The interrupted process is gone, and so are its locks.
 		for name, state := range s.states() {
 			if state != "ready" && state != "starting" && state != "stopped" {
 				t.Errorf("after %s %s is %s", sig, name, state)
@@ -675,7 +675,7 @@ func TestEveryTargetWorksAloneAndFromAnyFolder(t *testing.T) {
 			t.Errorf("%s: %s", test.target, r)
 		}
 		s.only(test.ready...)
-		// Twice is as once.
+		// A second run does and prints the same as the first one.
 		again := s.must(test.target)
 		if test.target != "dex:token" && again.stdout != r.stdout {
 			t.Errorf("%s: first\n%s\nthen\n%s", test.target, r.stdout, again.stdout)

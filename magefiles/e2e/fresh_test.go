@@ -12,8 +12,8 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// freshMachine is a script that enters the Debian at ROOT with Go, and with the module and build caches of whoever runs
-// the tests, so that what is tried is the machine and not the compiler. Its mounts end with it.
+// freshMachine is a script that enters the Debian at ROOT with Go and with the module and build caches of the user who runs
+// the tests, since the machine is tested, and not the compiler. Its mounts end with it.
 const freshMachine = `
 set -eu
 mount --bind "$GOROOT_HERE" "$ROOT/usr/local/go"
@@ -44,13 +44,13 @@ func TestAFreshDebianWithGoAndNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// How this machine reaches the package registry is how the fresh one does.
+	// The fresh machine reaches the package registry as this one does.
 	for _, setting := range []string{"/etc/hosts", "/etc/apt/apt.conf.d/.", "/etc/ssl/certs/."} {
 		if out, err := exec.Command("cp", "-rLu", "--remove-destination", "--", setting, filepath.Join(root, setting)).CombinedOutput(); err != nil {
 			t.Logf("%v: %s", err, out)
 		}
 	}
-	// The checkout as it is, without what was made at run time.
+	// The files of the checkout as they are now, without those that git ignores.
 	tracked, err := exec.Command("git", "-C", s.config.Root, "ls-files", "--cached", "--others", "--exclude-standard", "-z").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestAFreshDebianWithGoAndNothingElse(t *testing.T) {
 		t.Errorf("as root: %s", r)
 	}
 	inside.killAll()
-	// An ordinary user, with a build cache of its own and the programs that were built; what was root's is taken away.
+	// Now as an ordinary user, with a build cache of its own. Of root's state folder only the built programs are kept.
 	if out, err := exec.Command("sh", "-ec", `find "$1/user/state" -mindepth 1 -maxdepth 1 ! -name bin ! -name .gitignore -exec rm -rf {} + && chown -R 12345:12345 "$1/user"`, "sh", root).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -34,7 +34,7 @@ func newBrowser(t *testing.T) *browser {
 	if _, err := exec.LookPath("chromium"); err != nil {
 		t.Skip("chromium is not installed")
 	}
-	// Killed, as it is at the end, Chromium leaves its folders.
+	// Chromium is killed at the end, and then leaves its temporary folders.
 	tmp, err := os.MkdirTemp("", "chromium")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// evaluate is what a script makes of the page.
+// evaluate runs a script in the page and returns its value.
 func evaluate[T any](b *browser, script string) (T, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
@@ -182,7 +182,7 @@ func (s *stack) login(args ...string) *login {
 	return l
 }
 
-// page is where demo:login says that one signs in.
+// page is the URL at which demo:login asks to sign in.
 func (s *stack) page(said string) string {
 	found := regexp.MustCompile(`(?m)^    (` + regexp.QuoteMeta(s.config.Issuer()) + `/\S+)\n\n`).FindStringSubmatch(said)
 	if found == nil {
@@ -230,7 +230,7 @@ func TestSigningInWithABrowser(t *testing.T) {
 		b.signIn(user, password)
 		l.succeeds(user)
 		b.shows("sigstore authentication successful")
-		// What is printed is not a terminal's here.
+		// Standard output is no terminal, so the password is not printed, but the file that holds it is named.
 		if said := l.String(); strings.Contains(said, password) || !strings.Contains(said, s.config.SecretFile(config.DexPassword)) {
 			t.Errorf("%s", said)
 		}
@@ -242,7 +242,7 @@ func TestSigningInWithABrowser(t *testing.T) {
 	})
 	t.Run("as somebody else, on a machine that has an identity of its own", func(t *testing.T) {
 		s, b := s.in(t), b.in(t)
-		// As in GitHub Actions.
+		// With the variables that cosign finds in GitHub Actions.
 		s.env = append(slices.Clone(s.env), "ACTIONS_ID_TOKEN_REQUEST_TOKEN=a-token", "ACTIONS_ID_TOKEN_REQUEST_URL=http://localhost:1/token?a=b")
 		l := s.login()
 		b.open(l.page)
@@ -326,7 +326,7 @@ func TestSigningInWithABrowser(t *testing.T) {
 	t.Run("at a terminal with a desktop", func(t *testing.T) {
 		s, b := s.in(t), b.in(t)
 		terminal := s.terminal()
-		// A desktop's browser, which says what it was to open.
+		// A program in place of the desktop's browser, which writes down the page that it is to open.
 		folder := filepath.Join(s.home, "desktop")
 		opened := filepath.Join(folder, "opened")
 		if err := os.Mkdir(folder, 0o700); err != nil {
@@ -341,7 +341,7 @@ func TestSigningInWithABrowser(t *testing.T) {
 		b.open(s.read(opened))
 		b.signIn(user, password)
 		terminal.shows(user + " signed in and signed")
-		// From elsewhere the same page is only said.
+		// A user who is logged in by ssh is told of the page, and no browser is opened.
 		if err := os.Remove(opened); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// TestTheLoop works on Rekor v2 as one does who changes it: in a checkout, of which the stack is told.
+// TestTheLoop works on Rekor v2 as a developer does: in a checkout that the stack is built from.
 func TestTheLoop(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -144,7 +144,7 @@ func TestTheLoop(t *testing.T) {
 		if attach == nil {
 			t.Fatalf("%s", r)
 		}
-		// As typed at Delve's prompt. It knows where the program's source is.
+		// Commands as typed at Delve's prompt. Delve finds the program's source.
 		r = s.run("/", "sh", "-c", `printf 'sources app/serve.go$\nquit -c\n' | "$1" connect "$2"`, "sh", attach[1], address)
 		if !strings.Contains(r.stdout, source+"\n") {
 			t.Errorf("Delve does not show %s: %s", source, r)
@@ -152,7 +152,7 @@ func TestTheLoop(t *testing.T) {
 		if got := version(); !strings.Contains(got, "under Delve") {
 			t.Error(got)
 		}
-		// What one target asks for is not the next one's.
+		// A target's choice of what is built or debugged does not last into the next target.
 		s.must("demo:bundle", "debug", "rekor-tiles", "restart", "rekor-tiles")
 		if got := version(); strings.Contains(got, "under Delve") {
 			t.Errorf("after a restart: %s", got)

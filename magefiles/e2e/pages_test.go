@@ -129,7 +129,7 @@ func TestThePagesDoWhatTheySay(t *testing.T) {
 	s.must("stop")
 }
 
-// try does what a reader of a block does, and compares what is printed with what the page says.
+// try runs a block as a reader would, and compares the output with the page.
 func (s *stack) try(b block) {
 	s.t.Helper()
 	began := time.Now()
@@ -156,8 +156,8 @@ func (s *stack) try(b block) {
 	}
 }
 
-// moveTo makes of s the stack of a fresh checkout in folder, with nothing in its state folder but the programs, which
-// are still to be built.
+// moveTo makes s the stack of a fresh checkout in folder. Its state folder has nothing but the programs, without their stamp,
+// so that they count as not built.
 func (s *stack) moveTo(folder string) {
 	s.t.Helper()
 	tracked, err := exec.Command("git", "-C", s.config.Root, "ls-files", "--cached", "--others", "--exclude-standard").Output()
@@ -192,7 +192,7 @@ func (s *stack) moveTo(folder string) {
 	s.t.Cleanup(s.killAll)
 }
 
-// script is what a reader types in a shell of its own, with places that no other stack has.
+// script is a block's commands for a shell of its own, with a state folder and ports that no other stack has.
 func (s *stack) script(b block) string {
 	elsewhere := strings.NewReplacer("/tmp/second", filepath.Join(s.home, "second"), "SIGLOCAL_PORT_OFFSET=10000", fmt.Sprintf("SIGLOCAL_PORT_OFFSET=%d", 10000+7*offsets.Add(1)))
 	return "set -e\n" + elsewhere.Replace(b.commands)
@@ -250,14 +250,15 @@ func (s *stack) watched(b block) string {
 	return out.String()
 }
 
-// aside are the forms of what differs from one time and machine to the next: times, durations, digests, ports.
+// aside are patterns of texts that differ between runs and machines: times, durations, digests, ports.
 var aside = []string{
 	`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`, `\d\d:\d\d:\d\d`, `(?:\d+m\d\ds|\d+\.\d+s)`, `[0-9a-f]{8,}`, `:\d{4,5}\b`,
 }
 
 var anyAside = regexp.MustCompile("…|" + strings.Join(aside, "|"))
 
-// linePattern is what a line of a page stands for: itself, but for what is aside, and for what an ellipsis leaves out.
+// linePattern matches the outputs that a line of a page stands for. Texts that match aside, and what an ellipsis leaves out,
+// may differ.
 func linePattern(line string) *regexp.Regexp {
 	pattern, at := "^", 0
 	for _, found := range anyAside.FindAllStringIndex(line, -1) {
@@ -274,11 +275,11 @@ func linePattern(line string) *regexp.Regexp {
 	return regexp.MustCompile(pattern + regexp.QuoteMeta(line[at:]) + "$")
 }
 
-// signOfLife is what a step prints that takes long, without a terminal.
+// signOfLife matches the line that a step prints after a while if there is no terminal.
 var signOfLife = regexp.MustCompile(`^  ?[\w-]+ .*\(\S+s\)$`)
 
-// outputLines are the lines of an output that are compared. What goes on side by side ends in any order, so those lines
-// are sorted.
+// outputLines are the lines of an output that are compared. Steps that run side by side end in any order, so their lines are
+// sorted.
 func outputLines(text string) []string {
 	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool {
 		return strings.TrimSpace(line) == "" || signOfLife.MatchString(line)

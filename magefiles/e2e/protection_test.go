@@ -65,7 +65,7 @@ func TestEveryAttackIsNoticed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// As one that was killed leaves it.
+		// The entry as a demo:tamper that was killed leaves it.
 		if err := database.Rewrite(t.Context(), s.config, 0, other.Body); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestEveryAttackIsNoticed(t *testing.T) {
 	})
 }
 
-// scratch is where attackers' daemons and throwaway stacks have their folders.
+// scratch is the folder in which stack.NewScratch makes scratch folders.
 func (s *stack) scratch() string { return filepath.Join(s.config.State, "tmp") }
 
 func (s *stack) nothingInScratch() {

@@ -105,7 +105,7 @@ func (s *stack) signOnce(ctx context.Context, name, password string) (signature,
 	}
 	defer os.Remove(blob)
 	defer os.Remove(bundle)
-	// Ended clients have not acknowledged anything, so they need no mercy.
+	// A client that is killed has acknowledged nothing, so it need not end in good order.
 	cmd := s.command(ctx, s.home, s.config.Program("cosign"), "sign-blob", "--yes", "--bundle", bundle, blob)
 	cmd.Env = append(cmd.Env,
 		"COSIGN_FULCIO_URL="+s.config.URL(config.Fulcio), "COSIGN_REKOR_URL="+s.config.URL(config.Rekor), "COSIGN_IDENTITY_TOKEN="+token,
@@ -247,7 +247,7 @@ func verifyCheckpoint(keyFile, checkpoint string, size uint64, root []byte) erro
 	if err != nil || len(raw) < 4 {
 		return fmt.Errorf("the checkpoint's signature is %q: %v", fields[1], err)
 	}
-	// The first four bytes are a hint at the key.
+	// The first four bytes are the key hash, which only hints at the key.
 	hint, message, right := raw[:4], []byte(text+"\n"), false
 	switch key := public.(type) {
 	case *ecdsa.PublicKey: // of Rekor v1, whose hint is of a kind of its own
@@ -276,7 +276,7 @@ func logged(file string) (*rekor.TransparencyLogEntry, error) {
 	return entries[0], nil
 }
 
-// verifyProof checks the inclusion proof in a Sigstore bundle and the checkpoint that it leads to, with nothing of Rekor's.
+// verifyProof checks the inclusion proof in a Sigstore bundle and the checkpoint that it leads to, without Rekor's own code.
 func verifyProof(file, keyFile string) error {
 	entry, err := logged(file)
 	if err != nil {
@@ -289,8 +289,8 @@ func verifyProof(file, keyFile string) error {
 	return verifyCheckpoint(keyFile, p.GetCheckpoint().GetEnvelope(), uint64(p.GetTreeSize()), p.GetRootHash())
 }
 
-// verifyTiles reads Rekor v2's log from its files (https://c2sp.org/tlog-tiles) and checks that they hold what its newest
-// checkpoint says, and the entries of the given bundles where those say that they are.
+// verifyTiles reads Rekor v2's log from its files (https://c2sp.org/tlog-tiles). It checks that the entries have the root of
+// the newest checkpoint, and that the entries of the given bundles are at the indices that the bundles name.
 func (s *stack) verifyTiles(bundles []string) error {
 	checkpoint := s.read(filepath.Join(s.config.Data("rekor-tiles"), "checkpoint"))
 	_, text, _ := strings.Cut(checkpoint, "\n")

@@ -51,7 +51,7 @@ func askStatus() error {
 		return err
 	}
 	cmd := exec.Command("go", "tool", "mage", "status", "-o=json")
-	// Of a stack that never ran, which ends with exit code 3.
+	// The status of a stack that never ran ends with exit code 3.
 	cmd.Dir, cmd.Env = root, append(config.Without(os.Environ()), "SIGLOCAL_STATE="+filepath.Join(os.TempDir(), "no-such-stack"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -121,7 +121,7 @@ func TestMain(m *testing.M) {
 	go func() {
 		<-signals
 		ended.Lock()
-		// What is about to start something has got the signal too, and ends by itself.
+		// Processes that are about to start others have got the signal too, and end by themselves.
 		for range 40 {
 			live.Range(func(_, s any) bool { s.(*stack).killAll(); return true })
 			time.Sleep(50 * time.Millisecond)
@@ -190,8 +190,8 @@ func newStack(t *testing.T, settings ...string) *stack {
 	if err := os.Mkdir(s.home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// A user's environment, but for what is said to Sigstore's programs, for HOME, which shows whether anything is put there,
-	// and for Go's folders, which stay.
+	// The user's environment without the variables of Sigstore's programs. HOME is a folder of the test's, which shows if
+	// anything is written there; Go's folders stay the user's.
 	own := regexp.MustCompile(`^(SIGSTORE_|COSIGN_|REKOR_|TUF_|HOME=)`)
 	for _, entry := range config.Without(os.Environ()) {
 		if !own.MatchString(entry) {
@@ -206,7 +206,6 @@ func newStack(t *testing.T, settings ...string) *stack {
 		}
 		s.env = append(s.env, name+"="+strings.TrimSpace(string(value)))
 	}
-	// Go's counters of its own use would be put into HOME.
 	s.env = append(s.env, settings...)
 	goOn()
 	live.Store(dir, s)
@@ -248,7 +247,7 @@ func (s *stack) command(ctx context.Context, dir, program string, args ...string
 	return cmd
 }
 
-// run runs a command to its end, reading its output through pipes as a script does: it ends only when nobody holds them.
+// run runs a command to its end, reading its output through pipes as a script does: run returns once no process holds them.
 func (s *stack) run(dir, program string, args ...string) result {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), deadline)
@@ -264,7 +263,7 @@ func (s *stack) run(dir, program string, args ...string) result {
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// mage runs targets, whatever comes of it.
+// mage runs targets, which may fail.
 func (s *stack) mage(targets ...string) result {
 	s.t.Helper()
 	return s.run(s.config.Root, "go", append([]string{"tool", "mage"}, targets...)...)

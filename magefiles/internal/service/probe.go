@@ -14,7 +14,7 @@ func Answers(url string) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		// A client of its own: the stack is never behind the user's proxy, and no connection is kept for a next probe.
+		// The services are on loopback, so no proxy is used, and the connection is closed after the answer.
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		response, err := client.Do(request)
 		if err != nil {

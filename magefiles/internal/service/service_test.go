@@ -159,7 +159,7 @@ func TestADaemonHasASessionOfItsOwnAndNoPipeOfItsCallers(t *testing.T) {
 		t.Skip("reads /proc")
 	}
 	e := engine(t)
-	// What a shell does with out=$(…) and >(…): a pipe that its children inherit.
+	// A pipe that children inherit, as a shell makes it for out=$(…) and >(…).
 	var pipe [2]int
 	if err := syscall.Pipe(pipe[:]); err != nil {
 		t.Fatal(err)

@@ -109,8 +109,8 @@ func (s *Stack) with(c config.Config) (*Stack, error) {
 	}, err
 }
 
-// Beside is a stack in the folder state with the settings and programs of s. Its services in own run beside those of s, on free
-// ports. All other ports are those of s, so that the services in own can use the services of s.
+// Beside is a stack in the folder state with the settings and programs of s. Its services in own run beside those of s, on
+// free ports. All other ports are those of s, so that the services in own can use the services of s.
 func (s *Stack) Beside(state string, own ...string) (*Stack, error) {
 	ports := map[config.Port]int{}
 	for _, one := range s.All() {

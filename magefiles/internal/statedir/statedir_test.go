@@ -74,7 +74,7 @@ func TestOneOfManyChangesTheStackAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Record locks are a process's, so the other has to be one.
+	// Record locks belong to a process, so another process has to try.
 	other := func() string {
 		t.Helper()
 		cmd := exec.Command(os.Args[0])
