@@ -158,8 +158,13 @@ func up(ctx context.Context, targets ...any) error {
 	if err := needs(with(ctx, c), targets...); err != nil {
 		return err
 	}
-	if running := c.starts.running; first && c.starts.started == 0 && len(running) > 0 {
+	switch running := c.starts.running; {
+	case !first || c.starts.started > 0:
+	case len(running) > 0:
 		s.Console.Printf("Already running: %s.", strings.Join(running, ", "))
+	default:
+		// A target before this one has found them running, and mage has not looked again.
+		s.Console.Printf("Already running.")
 	}
 	return nil
 }
@@ -174,7 +179,7 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	one := describe(s.Config)
 	one.From = build.From(s.Config, one.Program)
 	if one.Name == c.debug {
-		one = develop.UnderDelve(s.Stack, one)
+		one = develop.UnderDelve(ctx, s.Stack, one)
 	}
 	started, err := s.Engine.Start(ctx, one, values)
 	c.starts.mu.Lock()

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/exitcode"
 )
 
 // Exec starts the stack if need be, runs a command with its environment, stops what it started, and ends as the command.
@@ -31,10 +35,14 @@ func Exec(
 		failed = s.Shell(ctx, command)
 	}
 	// Ctrl-C has ended ctx, and the services are stopped all the same.
-	if err := stopAllBut(context.WithoutCancel(ctx), before); err != nil {
-		return errors.Join(failed, err)
+	err = stopAllBut(context.WithoutCancel(ctx), before)
+	switch {
+	case err == nil:
+		return failed
+	case failed == nil:
+		return err
 	}
-	return failed
+	return exitcode.New(mg.ExitStatus(failed), "%w\n%w", failed, err)
 }
 
 // stopAllBut ends all services but those named in kept.

@@ -52,7 +52,10 @@ func startMariaDB(ctx context.Context) error {
 	if err := start(ctx, mariaDB, nil); err != nil {
 		return err
 	}
-	return database.Prepare(ctx, s.Config)
+	if err := database.Prepare(ctx, s.Config); err != nil {
+		return err
+	}
+	return database.CheckClock(ctx, s.Config)
 }
 
 // knowMariaDB installs MariaDB if there is none, and checks that the stack can run the one that there is.

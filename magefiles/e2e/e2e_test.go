@@ -75,6 +75,32 @@ func TestThreeLevels(t *testing.T) {
 			s.paste(demo.stdout)
 		}
 	})
+	t.Run("a demo relies on no key or image but its own", func(t *testing.T) {
+		s := s.in(t)
+		private, public := s.config.Key("cosign.key"), s.config.Key("cosign.pub")
+		was := s.read(public)
+		if err := os.Remove(public); err != nil {
+			t.Fatal(err)
+		}
+		// The user signs the image with which the demos' image begins.
+		password := strings.TrimSpace(s.read(s.config.SecretFile(config.CosignPassword)))
+		if err := (cosign{s}).run([]string{"COSIGN_PASSWORD=" + password}, "sign", "--yes", "--key", private, "--tlog-upload=false", s.config.Image("base")); err != nil {
+			t.Fatal(err)
+		}
+		s.must("demo:keyed")
+		if s.read(public) != was {
+			t.Error("the public half that was lost was not made again from the private one")
+		}
+		if err := os.Rename(private, private+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.mage("demo:keyed"); r.code == 0 || !strings.Contains(r.stderr, private) || s.read(public) != was {
+			t.Errorf("without the private key: %s", r)
+		}
+		if err := os.Rename(private+".away", private); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("a second start leaves everything alone", func(t *testing.T) {
 		s := s.in(t)
 		before := s.pids()
@@ -437,7 +463,7 @@ func TestTwoStacksRunSideBySide(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, s := range []*stack{one, other} {
 		wg.Go(func() {
-			if r := s.mage("start", "demo:keyless"); r.code != 0 {
+			if r := s.mage("start"); r.code != 0 {
 				t.Errorf("%s", r)
 			}
 		})
@@ -459,35 +485,6 @@ func TestServicesNamesWhatStartRuns(t *testing.T) {
 	s := newStack(t, "SIGLOCAL_SERVICES=tuf,tsa,ct")
 	s.must("start")
 	s.only("mariadb", "log-server", "log-signer", "ct", "tsa", "tuf")
-}
-
-func TestStartsAtTheSameInstantMakeOneSetOfDaemons(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	var wg sync.WaitGroup
-	for range 3 {
-		wg.Go(func() {
-			if r := s.mage("start"); r.code != 0 {
-				t.Errorf("%s", r)
-			}
-		})
-	}
-	wg.Wait()
-	s.only(names...)
-	running := 0
-	for _, pid := range processes(t, s.config.State) {
-		if !slices.Contains(slices.Collect(maps.Values(s.pids())), pid) {
-			t.Errorf("process %d is none of the stack's", pid)
-		}
-		running++
-	}
-	if running < len(names)-2 {
-		t.Errorf("only %d processes name the state folder", running)
-	}
-	s.must("stop")
-	if left := processes(t, s.config.State); len(left) > 0 {
-		t.Errorf("left are processes %v", left)
-	}
 }
 
 // processes are those whose arguments name the folder.
@@ -635,6 +632,17 @@ func TestTargetsOfOneCommandFollowEachOther(t *testing.T) {
 	s.only()
 	s.must("registry:start", "stop", "tsa:start")
 	s.only("tsa")
+	s.must("exec", "go tool mage tsa:stop", "tsa:start")
+	s.only("tsa")
+	for _, targets := range [][]string{{"tsa:start"}, {"trillian:start"}, {"trillian:start", "trillian:start"}} {
+		s.must("trillian:start")
+		if r := s.must(targets...); strings.Count(r.stderr, "lready ") != len(targets) {
+			t.Errorf("%q on what runs already says %s", targets, r)
+		}
+	}
+	if r := s.mage("exec", "exit 7"); r.code != 7 {
+		t.Errorf("%s", r)
+	}
 }
 
 func TestEverythingWorksWithoutANetwork(t *testing.T) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -333,8 +334,8 @@ func TestFaultDamagedFiles(t *testing.T) {
 			s := s.in(t)
 			for j, damage := range damages {
 				for k, running := range []bool{false, true} {
-					// Without all rounds each third file once, in a way and at a time that go round.
-					if os.Getenv("FAULT_ROUNDS") != "full" && (i%3 != 0 || j != i/3%len(damages) || k != i/3%2) {
+					// Without all rounds each ninth file once, in a way and at a time that go round.
+					if os.Getenv("FAULT_ROUNDS") != "full" && (i%9 != 0 || j != i/9%len(damages) || k != i/9%2) {
 						continue
 					}
 					cases++
@@ -706,6 +707,30 @@ func TestFaultWhatTheStackStandsOnIsWrong(t *testing.T) {
 		if r := s.mage("doctor"); r.code != 5 || !strings.Contains(r.stdout, "10.5 or newer") {
 			t.Errorf("%s", r)
 		}
+	})
+	t.Run("the clock was set back", func(t *testing.T) {
+		s := s.in(t)
+		// As if the newest tree head had been made while the clock was an hour ahead.
+		moveTreeHeads := func(hours int) {
+			password := strings.TrimSpace(s.read(s.config.SecretFile(config.DatabasePassword)))
+			db, err := sql.Open("mysql", fmt.Sprintf("root:%s@unix(%s)/trillian", password, s.config.DatabaseSocket()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.ExecContext(t.Context(), "UPDATE TreeHead SET TreeHeadTimestamp = TreeHeadTimestamp + ?", hours*int(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.must("rekor:start")
+		moveTreeHeads(1)
+		for _, target := range []string{"rekor:start", "start"} {
+			if r := s.mage(target); r.code == 0 || !regexp.MustCompile(`the clock says .* UTC, and the logs' newest tree head is of .* wait (1h0m|59m)`).MatchString(r.stderr) {
+				t.Errorf("%s: %s", target, r)
+			}
+		}
+		moveTreeHeads(-1)
+		s.must("start", "stop")
 	})
 	t.Run("the PIN's file holds another", func(t *testing.T) {
 		s := s.in(t)

@@ -216,6 +216,7 @@ func (s *stack) checkRestarts() {
 		{service: "fulcio", target: "fulcio:restart", garbled: s.config.Key("ca-root.pem")},
 		{service: "log-server", target: "trillian:restart", garbled: database},
 		{service: "dex", target: "dex:restart", garbled: database},
+		{service: "rekor", target: "rekor:restart", gone: database},
 		{service: "tuf", target: "tuf:restart", gone: s.config.Key("tuf")},
 		{service: "registry", target: "registry:restart", setting: config.Registry.Variable() + "=" + taken, want: "127.0.0.1:" + taken},
 		{service: "mariadb", setting: "SIGLOCAL_MARIADBD=/bin/true", want: "/bin/true"},

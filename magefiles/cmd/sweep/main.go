@@ -1,6 +1,7 @@
-// Sweep clears a scratch folder away once the process that made it has ended, in whatever way. That process holds the other
-// end of sweep's standard input, so sweep waits for its end. Then it kills the daemons of the stacks in the folder, which are
-// known by the locks on their PID files, and deletes the folder.
+// Sweep clears a scratch folder away once the process that made it, its owner, has ended, in whatever way. The owner holds the
+// other end of sweep's standard input, so sweep waits for its end. An owner that has ended all its commands writes a byte
+// there first. Then sweep kills the daemons of the stacks in the folder, which are known by the locks on their PID files, and
+// deletes the folder.
 //
 // Usage: sweep FOLDER
 package main
@@ -22,17 +23,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: sweep FOLDER, the folder's path absolute")
 		os.Exit(2)
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	if err := sweep(os.Args[1]); err != nil {
+	// A command that starts a stack lives on if its owner is killed, and is seen only once it holds the stack's lock.
+	quiet := 10 * time.Second
+	if said, _ := io.ReadAll(os.Stdin); len(said) > 0 {
+		quiet = 300 * time.Millisecond // the owner has ended its commands
+	}
+	if err := sweep(os.Args[1], quiet); err != nil {
 		fmt.Fprintln(os.Stderr, "sweep:", err)
 		os.Exit(1)
 	}
 }
 
-// sweep kills and deletes until nothing comes back: a start that is under way in one of the stacks holds that stack's lock,
-// and a daemon that it has launched may not have locked its PID file yet.
-func sweep(folder string) error {
-	const quiet, limit = 300 * time.Millisecond, time.Minute
+// sweep kills and deletes until nothing has come back for as long as quiet: a start that is under way in one of the stacks
+// holds that stack's lock, and a daemon that it has launched may not have locked its PID file yet.
+func sweep(folder string, quiet time.Duration) error {
+	const limit = time.Minute
 	gone := time.Time{}
 	for began := time.Now(); time.Since(began) < limit; time.Sleep(20 * time.Millisecond) {
 		var files []string

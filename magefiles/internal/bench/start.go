@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -191,7 +190,7 @@ func works(ctx context.Context, services ...service.Service) error {
 // tutorial has: a second each after the log server and after Dex. Its MariaDB ran already, so here the script waits for it.
 func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 	tmux := func(ctx context.Context, args ...string) (string, error) {
-		args = append([]string{"-f", os.DevNull, "-S", filepath.Join(b.scratch.Dir, "tmux")}, args...)
+		args = append([]string{"-f", os.DevNull, "-S", r.Config.Run("tmux")}, args...)
 		return command.Output(ctx, command.New(ctx, r.Config.Home(), os.Environ(), "tmux", args...))
 	}
 	defer func() {

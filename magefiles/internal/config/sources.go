@@ -40,7 +40,7 @@ func (s Source) checkout(path string) (string, error) {
 		return "", errNotAccepted
 	}
 	if strings.Contains(path, `\`) {
-		return "", errors.New("Go embeds no files of a folder with a backslash in its path")
+		return "", errors.New("its path has a backslash, and Go embeds no files of such a folder")
 	}
 	// filepath.WalkDir does not follow a link at the top.
 	folder, err := filepath.EvalSymlinks(path)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/renameio/v2"
@@ -212,6 +213,32 @@ func checkTables(ctx context.Context, c config.Config, db *sql.DB) error {
 		return unreadable(c, err)
 	}
 	return nil
+}
+
+// CheckClock is an error if the clock was set back since Trillian made its newest tree head. Trillian signs no tree head that is
+// earlier than the one before, so clients would wait for their entries to be logged until the clock has caught up.
+func CheckClock(ctx context.Context, c config.Config) error {
+	db, err := open(ctx, c, "trillian")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	newest := int64(0) // in nanoseconds since 1970; 0 without a tree
+	if err := db.QueryRowContext(ctx, "SELECT COALESCE(MAX(TreeHeadTimestamp), 0) FROM TreeHead").Scan(&newest); err != nil {
+		return unreadable(c, err)
+	}
+	return notBefore(time.Now(), time.Unix(0, newest))
+}
+
+// notBefore is an error if now is well before head, the time of the newest tree head.
+func notBefore(now, head time.Time) error {
+	const short = 10 * time.Second // within a client's patience
+	if head.Sub(now) <= short {
+		return nil
+	}
+	const form = "2006-01-02 15:04:05 UTC"
+	return fmt.Errorf("the clock says %s, and the logs' newest tree head is of %s: Trillian logs nothing at a time before that, so set the clock right, or wait %s",
+		now.UTC().Format(form), head.UTC().Format(form), head.Sub(now).Round(time.Second))
 }
 
 // unreadable says how to go on with tables whose files are damaged.

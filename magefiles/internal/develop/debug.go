@@ -53,9 +53,9 @@ func Build(ctx context.Context, s *stack.Stack, one service.Service) error {
 func debugProgram(c config.Config, name string) string { return filepath.Join(c.Built, "debug", name) }
 
 // UnderDelve is a service that is run by Delve, which goes on without waiting for somebody to attach.
-func UnderDelve(s *stack.Stack, one service.Service) service.Service {
+func UnderDelve(ctx context.Context, s *stack.Stack, one service.Service) service.Service {
 	c := s.Config
-	one.From = cmp.Or(one.From, s.Version(one)) + " " + service.UnderDelve
+	one.From = cmp.Or(one.From, s.Version(ctx, one)) + " " + service.UnderDelve
 	one.Args = append([]string{
 		"exec", "--headless", "--listen=" + c.Address(config.Debug), "--accept-multiclient", "--api-version=2", "--continue",
 		debugProgram(c, filepath.Base(one.Program)), "--",

@@ -90,7 +90,7 @@ func (d examiner) examineNeeds(ctx context.Context) []Finding {
 	for _, need := range platform.Needs() {
 		found := map[platform.Need]func() string{
 			platform.CCompiler:    platform.FindCCompiler,
-			platform.MariaDB:      func() string { return d.examineMariaDB() },
+			platform.MariaDB:      func() string { return d.examineMariaDB(ctx) },
 			platform.PKCS11Module: func() string { return stack.PKCS11Module(d.Config) },
 		}[need]()
 		check := map[platform.Need]string{platform.CCompiler: "C compiler", platform.MariaDB: "MariaDB", platform.PKCS11Module: "PKCS#11"}[need]
@@ -123,12 +123,12 @@ func (d examiner) unfit(ctx context.Context, need platform.Need) error {
 	return stack.CheckMariaDB(ctx, server)
 }
 
-func (d examiner) examineMariaDB() string {
+func (d examiner) examineMariaDB(ctx context.Context) string {
 	server, _, err := stack.MariaDBPrograms(d.Config)
 	if err != nil {
 		return err.Error()
 	}
-	return server + " " + d.Version(service.Service{Program: server})
+	return server + " " + d.Version(ctx, service.Service{Program: server})
 }
 
 // The disk space that building and running need, beside Go's caches, in bytes.

@@ -57,6 +57,25 @@ func holds(path string) bool {
 func Acquire(path string) (*File, error) {
 	own.Lock()
 	defer own.Unlock()
+	for {
+		f, err := acquireOnce(path)
+		if err != nil || there(f, path) {
+			return f, err
+		}
+		// Another process has deleted the file after it was opened here, and a third may lock the new one.
+		delete(own.files, f)
+		_ = f.file.Close()
+	}
+}
+
+// there says whether path is the open file f.
+func there(f *File, path string) bool {
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(own.files[f], named)
+}
+
+// acquireOnce locks the file that is at path when it opens it. The caller holds own's mutex.
+func acquireOnce(path string) (*File, error) {
 	if holds(path) {
 		return nil, &HeldError{Path: path, PID: os.Getpid()}
 	}

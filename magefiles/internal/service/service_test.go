@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -568,4 +569,17 @@ func TestAFollowedLogGoesOnAfterARotation(t *testing.T) {
 	add("anew\n")
 	expect("last words")
 	expect("anew")
+}
+
+func TestWhatServicesUseIsFoundOverTheServicesBetween(t *testing.T) {
+	services := []Service{
+		{Name: "database"}, {Name: "log", Uses: []Use{{Of: "database/trees"}}}, {Name: "ca", Uses: []Use{{Of: "log"}, {Of: "keys/ca.pem"}}}, {Name: "registry"},
+	}
+	for _, test := range []struct{ names, want []string }{
+		{[]string{"ca"}, []string{"database", "log"}}, {[]string{"database", "registry"}, nil}, {[]string{"log", "registry"}, []string{"database"}},
+	} {
+		if got := UsedBy(services, test.names); !slices.Equal(got, test.want) {
+			t.Errorf("%v use %v, not %v", test.names, got, test.want)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -74,6 +75,9 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (started b
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	if err := e.waitLocked(s, cmd.Process.Pid); err != nil {
+		return false, err
+	}
 	return true, e.waitReady(ctx, s, func() error {
 		select {
 		case err := <-ended:
@@ -82,6 +86,18 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (started b
 			return nil
 		}
 	})
+}
+
+// waitLocked waits until the process pid, which launch runs in, holds the PID file of s or has ended. Without the lock, a stop
+// after an interrupted start would not find the daemon.
+func (e *Engine) waitLocked(s Service, pid int) error {
+	for {
+		held, err := lock.Holder(e.pidFile(s))
+		if err != nil || held == pid || syscall.Kill(pid, 0) != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // errEnded says that a daemon that ran before has ended.

@@ -27,9 +27,9 @@ type Scratch struct {
 
 	stack   *Stack
 	sweeper *exec.Cmd
-	said    *bytes.Buffer // by the sweeper
-	alive   io.Closer     // sweep sees it closed, by Close or with this process
-	short   *Scratch      // of paths that would be too long in Dir; nil until one is asked for
+	said    *bytes.Buffer  // by the sweeper
+	alive   io.WriteCloser // sweep sees it closed, by Close or with this process
+	short   *Scratch       // of paths that would be too long in Dir; nil until one is asked for
 }
 
 // NewScratch makes a scratch folder in the state folder, since the stack's secrets can be copied into it.
@@ -80,6 +80,7 @@ func (s *Scratch) throwaway(name string) (string, error) {
 
 // Close ends the daemons of the folder, and deletes the folder.
 func (s *Scratch) Close() error {
+	_, _ = io.WriteString(s.alive, "\n") // by which sweep knows that no command is left that could start anything
 	_ = s.alive.Close()
 	err := s.sweeper.Wait()
 	if err != nil {

@@ -37,29 +37,29 @@ type Row struct {
 
 // Status asks every service how it is, all at once.
 func (s *Stack) Status(ctx context.Context) []Row {
-	all := s.All()
+	all, probes := s.All(), ctx
 	// If a service has died, the probes of services that depend on it may wait for long, and would tell nothing new.
 	for _, one := range all {
 		if s.Engine.Crashed(one) {
 			limited, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 			defer cancel()
-			ctx = limited
+			probes = limited
 			break
 		}
 	}
 	rows := make([]Row, len(all))
 	var wg sync.WaitGroup
 	for i, one := range all {
-		wg.Go(func() { rows[i] = s.row(one, s.Engine.Status(ctx, one)) })
+		wg.Go(func() { rows[i] = s.row(ctx, one, s.Engine.Status(probes, one)) })
 	}
 	wg.Wait()
 	return rows
 }
 
-func (s *Stack) row(one service.Service, status service.Status) Row {
+func (s *Stack) row(ctx context.Context, one service.Service, status service.Status) Row {
 	row := Row{
 		Service: status.Service, State: status.State, PID: status.PID, Address: status.Address, Ports: map[string]int{},
-		Version: s.version(one, status), Memory: status.Memory, Log: s.Config.Log(status.Service),
+		Version: s.version(ctx, one, status), Memory: status.Memory, Log: s.Config.Log(status.Service),
 	}
 	for _, port := range one.Listens {
 		row.Ports[port.Variable()] = s.Config.Port(port)
@@ -75,7 +75,7 @@ func (s *Stack) row(one service.Service, status service.Status) Row {
 
 // version is the version of the running program, or of the one that a start would run: the checkout and its revision, or the
 // pinned version.
-func (s *Stack) version(one service.Service, status service.Status) string {
+func (s *Stack) version(ctx context.Context, one service.Service, status service.Status) string {
 	from := status.From
 	if status.PID == 0 {
 		from = build.From(s.Config, one.Program)
@@ -86,15 +86,17 @@ func (s *Stack) version(one service.Service, status service.Status) string {
 	if _, ok := s.Config.CheckedOut(filepath.Base(one.Program)); ok {
 		one.Program = filepath.Join(s.Config.Programs, filepath.Base(one.Program))
 	}
-	return s.Version(one)
+	return s.Version(ctx, one)
 }
 
 // Version is the version of a service's program. Go has written the version of the module into the program; go.mod may name
 // the release that this is. MariaDB's server prints its own.
-func (s *Stack) Version(one service.Service) string {
+func (s *Stack) Version(ctx context.Context, one service.Service) string {
 	info, err := buildinfo.ReadFile(one.Program)
 	if err != nil {
-		out, err := exec.Command(one.Program, "--no-defaults", "--version").Output()
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, one.Program, "--no-defaults", "--version").Output()
 		fields := strings.Fields(string(out))
 		if err != nil || len(fields) < 3 {
 			return "-"

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,11 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 	for port, number := range ports {
 		settings = append(settings, port.Variable()+"="+strconv.Itoa(number))
 	}
-	programs := []string{"SIGLOCAL_MARIADBD", "SIGLOCAL_PKCS11_MODULE"}
+	programs := []string{"SIGLOCAL_MARIADBD"}
+	// Another module than SoftHSM keeps its tokens outside the stack's folder, where a throwaway one would stay.
+	if strings.Contains(filepath.Base(s.Config.PKCS11Module), "softhsm") {
+		programs = append(programs, "SIGLOCAL_PKCS11_MODULE")
+	}
 	needed := append(service.UsedBy(s.All(), services), services...)
 	for _, one := range s.All() {
 		// Others are not built for it: upstream's timestamp authority, for one, would want a port that s has.
@@ -61,12 +66,13 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Checkouts) > 0 {
-		// The programs that are built from checkouts are copied, so that they are not built again.
-		if err := statedir.MakeFolders(c); err != nil {
-			return nil, err
-		}
-		if err := os.CopyFS(c.Built, os.DirFS(s.Config.Built)); err != nil {
+	if err := statedir.MakeFolders(c); err != nil {
+		return nil, err
+	}
+	for name := range c.Checkouts {
+		// The source's programs are copied, so that they are not built again.
+		source := config.Source{Name: name}
+		if err := os.CopyFS(c.CheckoutPrograms(source), os.DirFS(s.Config.CheckoutPrograms(source))); err != nil {
 			return nil, err
 		}
 	}

@@ -21,17 +21,13 @@ func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*lock.Fi
 	}
 	for {
 		held, err := lock.Acquire(file)
-		if err == nil && there(held, file) {
+		if err == nil {
 			return held, nil
 		}
 		other := (*lock.HeldError)(nil)
 		switch {
-		case err == nil:
-			// A reset has deleted the file after it was opened here: another process may lock the new one.
-			_ = held.Close()
-			continue
 		case errors.Is(err, os.ErrNotExist):
-			// A reset has deleted the folder too.
+			// A reset has deleted the folder.
 			if err := MakeFolders(c); err != nil {
 				return nil, err
 			}
@@ -49,14 +45,4 @@ func Hold(ctx context.Context, c config.Config, waiting func(pid int)) (*lock.Fi
 			return nil, fmt.Errorf("wait for process %d: %w", told, context.Cause(ctx))
 		}
 	}
-}
-
-// there says whether path is the open file f.
-func there(f *lock.File, path string) bool {
-	open, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	named, err := os.Stat(path)
-	return err == nil && os.SameFile(open, named)
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,8 +53,49 @@ func Secret(c config.Config, name config.Secret) (string, error) {
 	return secret, WriteSecret(path, []byte(secret+"\n"))
 }
 
-// WriteSecret replaces the file at path, which only its owner can read. What is secret is kept out of TMPDIR, where it would
-// stay if this process were killed while it writes the file.
+// WriteSecret replaces the file at path, which only its owner can read. The new file is first written beside it, not in
+// TMPDIR, where it would stay if this process were killed meanwhile.
 func WriteSecret(path string, text []byte) error {
 	return renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)))
+}
+
+// Copy copies the folder from to the folder to, which has none of its files. A copy has its original's mode from the start, so that what is secret can
+// be read by its owner only at all times, which os.CopyFS does not promise.
+func Copy(to, from string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		copied := filepath.Join(to, relative)
+		switch {
+		case entry.IsDir():
+			return os.MkdirAll(copied, info.Mode().Perm())
+		case info.Mode().IsRegular():
+			return copyFile(copied, path, info.Mode().Perm())
+		}
+		return nil // a socket, which only its daemon can make
+	})
+}
+
+func copyFile(to, from string, mode fs.FileMode) (err error) {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = io.Copy(f, source)
+	return err
 }

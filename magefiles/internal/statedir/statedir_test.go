@@ -163,6 +163,60 @@ func TestABrokenSecretFileIsNamed(t *testing.T) {
 	}
 }
 
+func TestASecretThatIsGoneIsNotReplacedWhileWhatItProtectsIsThere(t *testing.T) {
+	c := folders(t)
+	for _, name := range []config.Secret{config.DatabasePassword, config.HSMPIN, config.CosignPassword} {
+		protected := c.ProtectsFile(name)
+		if protected == "" {
+			t.Errorf("%s protects nothing", name)
+			continue
+		}
+		if err := os.MkdirAll(protected, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Secret(c, name)
+		if err == nil || !strings.Contains(err.Error(), c.SecretFile(name)+" is gone, and "+protected) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(c.SecretFile(name)); err == nil {
+			t.Errorf("%s was made anew", name)
+		}
+		if err := os.RemoveAll(protected); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Secret(c, name); err != nil {
+			t.Errorf("%s, with nothing that it protects: %v", name, err)
+		}
+	}
+}
+
+func TestACopyIsAsPrivateAsItsOriginal(t *testing.T) {
+	from, to := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "to")
+	modes := map[string]os.FileMode{"secret": 0o600, "folder/secret": 0o400, "folder/program": 0o700}
+	for name, mode := range modes {
+		path := filepath.Join(from, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Copy(to, from); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range modes {
+		info, err := os.Stat(filepath.Join(to, name))
+		content, _ := os.ReadFile(filepath.Join(to, name))
+		if err != nil || info.Mode().Perm() != mode || string(content) != name {
+			t.Errorf("%s: %v, %v, %q", name, err, info, content)
+		}
+	}
+	if err := Copy(to, from); err == nil {
+		t.Error("files were replaced")
+	}
+}
+
 func TestAFolderOfSomebodysOwnIsNeitherFilledNorWiped(t *testing.T) {
 	own := t.TempDir()
 	if err := os.WriteFile(filepath.Join(own, "thesis.tex"), nil, 0o644); err != nil {
@@ -246,8 +300,8 @@ func TestWhoeverWaitsForAResetGetsTheStackAfterIt(t *testing.T) {
 	if err := wiper.Wait(); err != nil || waited != wiper.Process.Pid {
 		t.Errorf("%v, waited for %d, not %d", err, waited, wiper.Process.Pid)
 	}
-	if !there(held, c.Run("stack.lock")) {
-		t.Error("the lock is that of a file that was wiped")
+	if holder, err := lock.Holder(c.Run("stack.lock")); err != nil || holder != os.Getpid() {
+		t.Errorf("the lock is that of a file that was wiped: the new one is held by %d, %v", holder, err)
 	}
 }
 

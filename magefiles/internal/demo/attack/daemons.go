@@ -51,7 +51,7 @@ func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop 
 			return "", nil, err
 		}
 	}
-	if err := os.CopyFS(own.Config.Data("hsm"), os.DirFS(t.Config.Data("hsm"))); err != nil {
+	if err := statedir.Copy(own.Config.Data("hsm"), t.Config.Data("hsm")); err != nil {
 		return "", nil, err
 	}
 	for _, name := range []string{"softhsm2.conf", "crypto11.json"} {

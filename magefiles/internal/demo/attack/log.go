@@ -11,6 +11,7 @@ import (
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/logview"
 	"sigstore-local/magefiles/internal/rekorlog"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // onTheLog are attacks by the log's operator.
@@ -102,7 +103,7 @@ func fork(ctx context.Context, t *Target) (attempt Attempt, err error) {
 	if err := mage("stop"); err != nil {
 		return Attempt{}, err
 	}
-	if err := os.CopyFS(data+".older", os.DirFS(data)); err != nil {
+	if err := statedir.Copy(data+".older", data); err != nil {
 		return Attempt{}, err
 	}
 	if err := add(1); err != nil {
