@@ -137,7 +137,7 @@ func TestAProgramIsBuiltForDebuggingInAFolderOfAnyName(t *testing.T) {
 		if got := run(t, b); got != "first" {
 			t.Errorf("%s: what runs says %q", name, got)
 		}
-		out := filepath.Join(b.Config.State, "ko")
+		out := filepath.Join(t.TempDir(), "ko")
 		err := b.Debug(t.Context(), "ko", "", out)
 		if why != "" {
 			if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), strconv.Quote(moved)) {
