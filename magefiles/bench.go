@@ -11,7 +11,7 @@ import (
 func Bench(
 	ctx context.Context,
 	o *string, // the form of the output: table or json
-	only *string, // what to measure, with commas between: start, stop, build, demo, keyless, upload, growth, commands; all but build, which takes a quarter of an hour for each run, if not given
+	only *string, // what to measure, with commas between: start, stop, build, demo, keyless, upload, growth, commands; if not given, all but build, of which each run takes a quarter of an hour
 	runs *int, // how often each figure is measured; 5 if not given
 	entries *int, // how many entries the log is filled with for growth; 10000 if not given
 ) error {

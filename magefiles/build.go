@@ -9,7 +9,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// Build compiles every program of the stack from the versions that go.mod pins, or from a checkout that is named.
+// Build compiles every program of the stack: in the version that go.mod pins, or from a checkout if a setting names one.
 func Build(ctx context.Context) error {
 	s, err := load()
 	if err != nil {
@@ -19,7 +19,7 @@ func Build(ctx context.Context) error {
 	return s.Build(ctx, c.only)
 }
 
-// Test prepares what the tests need and runs them all, those of the real stack included.
+// Test installs and builds what the tests need and runs all tests, including those that start real stacks.
 func Test(
 	ctx context.Context,
 	faults *bool, // repeat each fault as often as docs/numbers.md says, which takes about 20 minutes more

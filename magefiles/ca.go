@@ -15,11 +15,11 @@ import (
 	"sigstore-local/magefiles/internal/keys"
 )
 
-// caRootID is the PKCS#11 ID of the CA's key and certificate, which the program hsm gives the key.
+// caRootID is the PKCS#11 ID of the CA's key and certificate. The program hsm makes the key with this ID.
 const caRootID = "1"
 
-// caRoot makes the CA's root certificate on the token and writes it to a file, unless that is done. It is an error if the
-// certificate is not valid now.
+// caRoot makes the CA's root certificate on the token, if the token has none, and copies the certificate to a file, if the file
+// is missing. It returns an error if the certificate is not valid now.
 func caRoot(ctx context.Context) error {
 	if err := needs(ctx, HSM.Init); err != nil {
 		return err
@@ -42,7 +42,7 @@ func caRoot(ctx context.Context) error {
 	return keys.CheckClock("the CA's certificate", root, time.Now())
 }
 
-// makeRoot writes the CA's certificate from the token to a file, and first makes it if the token has none.
+// makeRoot makes the CA's certificate on the token, if the token has none, and writes that certificate to a file.
 func makeRoot(ctx context.Context, c config.Config, file string) (*x509.Certificate, error) {
 	root, err := hsm(ctx, c, "certificate")
 	if err == nil && root == "" {

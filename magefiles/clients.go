@@ -9,8 +9,8 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// clients describes who uses the stack, in the form in which services are described: with the variables that env sets,
-// and the arguments that a demo or a person adds.
+// clients describes the programs that use the stack, in the same form as the services: Env has the variables that the target
+// env sets, and Args the arguments that a demo or a person adds.
 func clients(c config.Config) []service.Service {
 	return []service.Service{
 		{
@@ -78,7 +78,8 @@ func clients(c config.Config) []service.Service {
 	}
 }
 
-// environment are the clients' variables whose names begin with one of prefixes.
+// environment lists, as NAME=value, the clients' variables whose names begin with one of prefixes. In place of a secret it has
+// the path of the secret's file.
 func environment(c config.Config, trust client.Trust, prefixes ...string) []string {
 	var env []string
 	for _, v := range client.Environment(c, trust) {

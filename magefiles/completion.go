@@ -9,9 +9,9 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Completion prints what makes a shell complete targets, their flags and names. In ~/.bashrc, or in ~/.zshrc after compinit:
-// eval "$(go -C CHECKOUT tool mage completion bash)", or zsh. In ~/.config/fish/config.fish:
-// go -C CHECKOUT tool mage completion fish | source.
+// Completion prints a script with which a shell completes targets, their flags and their arguments. For bash, put this line into
+// ~/.bashrc: eval "$(go -C CHECKOUT tool mage completion bash)". For zsh, put it into ~/.zshrc after compinit, with zsh in place
+// of bash. For fish, put this line into ~/.config/fish/config.fish: go -C CHECKOUT tool mage completion fish | source.
 func Completion(
 	ctx context.Context,
 	shell string, // bash, zsh or fish
@@ -27,7 +27,7 @@ func Completion(
 	return completion.Print(os.Stdout, shell, s.Config.Root, words)
 }
 
-// argumentWords lists the values that the first argument of a target can have, by the target's name.
+// argumentWords has, for the name of each target whose first argument is a name, the values of that argument.
 func argumentWords(s *stack.Stack) (map[string][]string, error) {
 	modules, err := pinned(s.Config).Names()
 	if err != nil {

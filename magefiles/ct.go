@@ -50,10 +50,11 @@ func ctKeys(ctx context.Context) error {
 	return nil
 }
 
-// Start runs the CT log once Trillian is up and the CA's root certificate is there, to which entries must chain.
+// Start starts Trillian and then the CT log. It first makes the CA's root certificate, if there is none, since the log takes
+// only certificates that chain to that.
 func (CT) Start(ctx context.Context) error { return up(ctx, startCT, startLogSigner) }
 
-// startCT starts the CT log without waiting for the log signer, with which the CT log never speaks.
+// startCT starts the CT log without waiting for the log signer: the CT log speaks only to the log server.
 func startCT(ctx context.Context) error {
 	if err := needs(ctx, startLogServer, ctKeys, caRoot); err != nil {
 		return err
@@ -69,10 +70,10 @@ func startCT(ctx context.Context) error {
 	return start(ctx, ct, service.Values{"Tree": tree})
 }
 
-// Restart builds what has changed of the CT log and restarts that alone.
+// Restart rebuilds the CT log if its source has changed, and restarts it, but not the services that use it.
 func (CT) Restart(ctx context.Context) error { return restartOnly(ctx, CT.Start, ctComponent()) }
 
-// Stop ends the CT log, once Fulcio has ended, which depends on it.
+// Stop stops Fulcio, which needs the CT log, and then the CT log.
 func (CT) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {
 		return err

@@ -9,10 +9,11 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// Debug restarts a service under Delve, unoptimized, and says how to attach; the service's restart ends that.
+// Debug builds a service without optimization, restarts it under the debugger Delve, and says how to attach. To run the service
+// without Delve again, restart it.
 func Debug(
 	ctx context.Context,
-	name string, // a service, as status lists them, but mariadb; or the name of its source, if no other service is of that
+	name string, // a service, as status lists them, except mariadb; or the name of a source from which only one service is built
 ) error {
 	s, err := load()
 	if err != nil {
@@ -28,7 +29,7 @@ func Debug(
 	if err := develop.Build(ctx, s.Stack, one); err != nil {
 		return err
 	}
-	// No other process may start the service between its end and its start under Delve.
+	// The lock keeps other processes from starting the service after it is stopped and before it is started under Delve.
 	if err := s.Hold(ctx); err != nil {
 		return err
 	}

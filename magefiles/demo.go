@@ -29,14 +29,14 @@ func (Demo) Rekor(ctx context.Context) error {
 // Keyless signs with an identity instead of a key, and verifies who signed.
 func (Demo) Keyless(ctx context.Context) error { return teachKeyless(ctx, (*demo.Demo).Keyless) }
 
-// Attest signs the provenance of an image, and verifies the image with a policy on that.
+// Attest signs a statement about how an image was built, its provenance, and verifies the image with a policy on the provenance.
 func (Demo) Attest(ctx context.Context) error { return teachKeyless(ctx, (*demo.Demo).Attest) }
 
 // Tour is a lesson: the three levels and what they protect from, step by step. At a terminal it waits for Enter.
 func (Demo) Tour(ctx context.Context) error { return teachKeyless(ctx, (*demo.Demo).Tour) }
 
-// Tamper attacks images, certificates, the log and the sign-in, each in the ways that Sigstore protects from, and shows
-// who notices. It fails if nobody does.
+// Tamper attacks images, certificates, the log and the sign-in in the ways that Sigstore protects from, and shows who notices
+// each attack. It fails if nobody notices one.
 func (Demo) Tamper(
 	ctx context.Context,
 	only *string, // the attacks to make, by their names, with commas between; all if not given
@@ -51,7 +51,7 @@ func (Demo) Tamper(
 	return teachKeyless(ctx, func(d *demo.Demo) error { return d.TamperWith(attacks) })
 }
 
-// Bundle signs a file into a Sigstore bundle, by Rekor v2 and a timestamp, and verifies it offline.
+// Bundle signs a file into a Sigstore bundle, which holds a timestamp and an entry of Rekor v2, and verifies the bundle offline.
 func (Demo) Bundle(ctx context.Context) error {
 	if err := needs(ctx, requireAll); err != nil {
 		return err
@@ -83,7 +83,8 @@ func teach(ctx context.Context, trust client.Trust, lesson func(*demo.Demo) erro
 	if err := needs(ctx, targets...); err != nil {
 		return err
 	}
-	// Takes the stack's lock again if an earlier demo of this process has released it and needs had nothing to start.
+	// This takes the stack's lock again if an earlier demo of this process has released it and the call of needs above started
+	// nothing.
 	s, err := acquire(ctx)
 	if err != nil {
 		return err

@@ -28,8 +28,9 @@ type component struct {
 	prepare     []any // targets that make or check its keys and what it needs of the system
 }
 
-// described describes the services and clients of the stack. stack.go sets it when the process begins, and nothing changes it
-// later. It is a variable because mage calls targets without anything that could hand it to them.
+// described describes the services and clients of the stack. It is a variable of the package because mage calls targets without
+// a parameter that could pass it to them. The init function of stack.go sets it, and nothing changes it later. An initial value
+// here would be an initialization cycle to Go: the components in that value refer to targets, and these refer to described.
 var described stack.Descriptions
 
 // shared is what the targets of one mage process share.
@@ -64,8 +65,8 @@ func interruptOnTerm() {
 	}()
 }
 
-// acquire is load for a target that changes the stack. It takes the stack's lock, so that no other process changes the stack
-// until this one ends or releases the lock.
+// acquire is load for a target that changes the stack: it also takes the stack's lock, so that no other process changes the
+// stack until this process ends or releases the lock.
 func acquire(ctx context.Context) (*shared, error) {
 	s, err := load()
 	if err != nil {
@@ -74,10 +75,10 @@ func acquire(ctx context.Context) (*shared, error) {
 	return s, s.Hold(ctx)
 }
 
-// call is what a target that the user has called hands down, in the context, to its dependencies.
+// call is what a target that the user has called passes on to its dependencies, in the context.
 type call struct {
-	changes int64  // stack.Stack.Changes when it began
-	only    string // the source whose checkout alone is built; all if empty
+	changes int64  // stack.Stack.Changes when the target began
+	only    string // the only source whose checkout is built; all checkouts if empty
 	debug   string // the service that is started under Delve; none if empty
 	starts  *starts
 }
@@ -91,8 +92,8 @@ type starts struct {
 
 type callKey struct{}
 
-// calledBy is the call that ctx carries. If it carries none, the user has called this target itself: first is true, and the
-// call is a new one.
+// calledBy returns the call that ctx carries. If ctx carries none, then the user has called the current target itself: first is
+// true, and c is a new call.
 func (s *shared) calledBy(ctx context.Context) (c call, first bool) {
 	if c, ok := ctx.Value(callKey{}).(call); ok {
 		return c, false
@@ -100,11 +101,12 @@ func (s *shared) calledBy(ctx context.Context) (c call, first bool) {
 	return call{changes: s.Changes.Load(), starts: &starts{}}, true
 }
 
-// with is ctx with a call to hand down.
+// with returns a copy of ctx that carries c.
 func with(ctx context.Context, c call) context.Context { return context.WithValue(ctx, callKey{}, c) }
 
-// needs is mg.CtxDeps returning an error: after a panic, mage's Once lets the next caller take the dependency for done. The
-// error has each line once, however many dependencies failed with it.
+// needs runs the targets that a target depends on, as mg.CtxDeps does, but returns an error where mg.CtxDeps panics. With a panic
+// inside a dependency, mage's sync.Once would count that dependency as done, and the next target that needs it would go on. The
+// error has each line once, however many dependencies failed with the same line.
 func needs(ctx context.Context, targets ...any) (err error) {
 	defer func() {
 		failed := recover()
@@ -128,6 +130,7 @@ func needs(ctx context.Context, targets ...any) (err error) {
 		return err
 	}
 	c, _ := s.calledBy(ctx)
+	// A slice of its own: targets can be a slice that the caller goes on to use.
 	dependencies := make([]any, len(targets))
 	for i, target := range targets {
 		dependencies[i] = dependency{mg.F(target), c}
@@ -136,19 +139,20 @@ func needs(ctx context.Context, targets ...any) (err error) {
 	return nil
 }
 
-// dependency is a function that a target depends on. Mage runs each dependency once in a process, and knows it by its ID.
-// This ID differs when the stack has changed before the target began, so that `start stop start` starts twice.
+// dependency is a function that a target depends on. Mage runs dependencies with the same ID only once in a process. The ID here
+// contains how often the stack had changed when the user's target began, so that `start stop start` starts the services twice.
 type dependency struct {
 	mg.Fn
 	call call
 }
 
-// ID names the function and what its call hands down.
+// ID names the function and what the call passes on to it.
 func (d dependency) ID() string {
 	return fmt.Sprint(d.Fn.ID(), d.call.changes, d.call.only, d.call.debug)
 }
 
-// up is needs for a target that exists to start services. If the user has called it and all services ran already, it says so.
+// up is needs for a target whose purpose is to start services. If the user has called that target and all its services ran
+// already, up prints that.
 func up(ctx context.Context, targets ...any) error {
 	s, err := load()
 	if err != nil {
@@ -163,7 +167,7 @@ func up(ctx context.Context, targets ...any) error {
 	case len(running) > 0:
 		s.Console.Printf("Already running: %s.", strings.Join(running, ", "))
 	default:
-		// A target before this one has found them running, and mage has not looked again.
+		// An earlier target of this process has found the services running, so mage has not run their dependencies again.
 		s.Console.Printf("Already running.")
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 // Dex is the OpenID Connect issuer that says who signs.
 type Dex mg.Namespace
 
-// Start runs Dex once MariaDB is up, and gives it the stack's accounts.
+// Start starts MariaDB and then Dex, and adds the stack's accounts to Dex.
 func (Dex) Start(ctx context.Context) error {
 	if err := needs(ctx, startMariaDB); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (Dex) Start(ctx context.Context) error {
 	return stack.AddAccounts(ctx, s.Config, append([]string{s.Config.Email}, s.Config.Users...)...)
 }
 
-// Restart builds what has changed of Dex and restarts that alone.
+// Restart rebuilds Dex if its source has changed, and restarts it, but not the services that use it.
 func (Dex) Restart(ctx context.Context) error {
 	if err := needs(ctx, startMariaDB); err != nil {
 		return err
@@ -50,8 +50,9 @@ func (Dex) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Dex.Start, dexComponent())
 }
 
-// dexConnectors checks the user's file of connectors with a Dex of its own, before the stack's Dex is started or ended. Dex
-// opens its database before its connectors: if MariaDB does not run, nothing is checked, and the start of Dex finds mistakes.
+// dexConnectors checks the user's file of connectors before the stack's Dex is started or stopped: it runs another Dex with that
+// file, for a moment. Dex opens its database before its connectors, so without a running MariaDB nothing is checked here, and
+// mistakes show when the stack's Dex is started.
 func dexConnectors(ctx context.Context) error {
 	s, err := acquire(ctx)
 	if err != nil || s.Config.DexConnectors == "" {
@@ -79,10 +80,10 @@ func dexConnectors(ctx context.Context) error {
 	return fmt.Errorf("SIGLOCAL_DEX_CONNECTORS is %q; accepted is a YAML list of connectors with which Dex starts, and it says: %w", s.Config.DexConnectors, err)
 }
 
-// logLine matches a line of Dex's log. Without these lines, its output says what is wrong.
+// logLine matches a line of Dex's log. What remains of Dex's output without these lines says what is wrong.
 var logLine = regexp.MustCompile(`(?m)^time=.*\n`)
 
-// Stop ends Dex, once Fulcio has ended, which depends on it.
+// Stop stops Fulcio, which needs Dex, and then Dex.
 func (Dex) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {
 		return err
@@ -90,10 +91,10 @@ func (Dex) Stop(ctx context.Context) error {
 	return stop(ctx, dex)
 }
 
-// Token prints an ID token of the stack's user, or of any other, for SIGSTORE_ID_TOKEN.
+// Token prints an ID token for the variable SIGSTORE_ID_TOKEN: of the stack's user, or of anybody else.
 func (Dex) Token(
 	ctx context.Context,
-	email *string, // whose token it is, such as alice@example.org
+	email *string, // the email address whose token is printed, such as alice@example.org; the stack's user if not given
 ) error {
 	s, err := load()
 	if err != nil {

@@ -25,7 +25,8 @@ func Doctor(
 	return doctor.Show(ctx, s.Stack, form)
 }
 
-// Setup installs what doctor finds missing of the system, if it can without asking.
+// Setup installs the programs and libraries that doctor finds missing, if no password is needed for that, and otherwise prints
+// the command that installs them.
 func Setup(ctx context.Context) error {
 	s, err := load()
 	if err != nil {

@@ -9,12 +9,12 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Env prints what makes a shell's clients use this stack: eval "$(go tool mage env)".
+// Env prints the environment variables with which clients use this stack. To set them in a shell: eval "$(go tool mage env)".
 func Env(
 	ctx context.Context,
 	o *string, // the form of the output: sh, fish, json or github (lines for the file that GITHUB_ENV names)
 	token *bool, // add a fresh SIGSTORE_ID_TOKEN; starts Dex if need be
-	trust *string, // by what cosign trusts the stack: keys one by one (v2), or root, a trusted root and signing config (v3)
+	trust *string, // what cosign is told to trust: keys, one by one (for cosign v2), or root, a trusted root and signing config (for v3)
 ) error {
 	form, err := stack.Choice("o", o, "sh", "fish", "json", "github")
 	if err != nil {

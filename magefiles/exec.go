@@ -10,7 +10,8 @@ import (
 	"sigstore-local/magefiles/internal/exitcode"
 )
 
-// Exec starts the stack if need be, runs a command with its environment, stops what it started, and ends as the command.
+// Exec starts the stack if need be, runs a command with the stack's environment variables, stops the services that it started,
+// and ends with the command's exit code.
 func Exec(
 	ctx context.Context,
 	command string, // a command line for sh, such as 'npm test'
@@ -22,7 +23,8 @@ func Exec(
 	if command == "" {
 		return errors.New(`the command is empty; accepted is a command line for sh, such as 'npm test'`)
 	}
-	// With the lock, nothing is being started by another process, whose services must not be stopped at the end.
+	// While this process holds the lock, no other process is in the middle of starting services. Those would be missing from
+	// the list of running services, and be stopped at the end.
 	if err := s.Hold(ctx); err != nil {
 		return err
 	}
@@ -34,7 +36,7 @@ func Exec(
 	if failed == nil {
 		failed = s.Shell(ctx, command)
 	}
-	// Ctrl-C has ended ctx, and the services are stopped all the same.
+	// The services are stopped even if Ctrl-C has ended ctx.
 	err = stopAllBut(context.WithoutCancel(ctx), before)
 	switch {
 	case err == nil:
@@ -45,7 +47,7 @@ func Exec(
 	return exitcode.New(mg.ExitStatus(failed), "%w\n%w", failed, err)
 }
 
-// stopAllBut ends all services but those named in kept.
+// stopAllBut stops all services except those whose names are in kept.
 func stopAllBut(ctx context.Context, kept []string) error {
 	s, err := load()
 	if err != nil {

@@ -38,7 +38,7 @@ func (Fulcio) CA(ctx context.Context) error {
 	return nil
 }
 
-// Start runs Fulcio once the CT log and Dex are up.
+// Start starts the CT log and Dex, and then Fulcio.
 func (Fulcio) Start(ctx context.Context) error {
 	if err := needs(ctx, CT.Start, Dex.Start); err != nil {
 		return err
@@ -46,15 +46,15 @@ func (Fulcio) Start(ctx context.Context) error {
 	return start(ctx, fulcio, nil)
 }
 
-// Restart builds what has changed of Fulcio and restarts that alone.
+// Restart rebuilds Fulcio if its source has changed, and restarts only Fulcio.
 func (Fulcio) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Fulcio.Start, fulcioComponent())
 }
 
-// Stop ends Fulcio.
+// Stop stops Fulcio.
 func (Fulcio) Stop(ctx context.Context) error { return stop(ctx, fulcio) }
 
-// Ports that nobody but Fulcio has to know.
+// Ports that only Fulcio's own description uses.
 var (
 	fulcioGRPC    = config.Port{Name: "FULCIO_GRPC", Default: 5554}
 	fulcioMetrics = config.Port{Name: "FULCIO_METRICS", Default: 2113}

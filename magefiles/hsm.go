@@ -19,7 +19,7 @@ import (
 // HSM is the PKCS#11 token that holds the CA's key: SoftHSM 2, or any module that SIGLOCAL_PKCS11_MODULE names.
 type HSM mg.Namespace
 
-// Init makes the token and the CA's key on it, and leaves what is there.
+// Init makes the token, and the CA's key on it, unless they are there.
 func (HSM) Init(ctx context.Context) error {
 	if err := needs(ctx, Build); err != nil {
 		return err
@@ -50,8 +50,9 @@ func (HSM) Init(ctx context.Context) error {
 	return nil
 }
 
-// token makes the token and the CA's key on it, unless the stack has a CA certificate. If it has, the token must hold that
-// certificate: a new token in place of a lost one would have a key that the certificate is not for.
+// token makes the token and the CA's key on it, if the stack has no CA certificate yet. If the stack has one, token returns an
+// error unless the token holds that certificate: a new token in place of a lost one would hold another key than the
+// certificate's.
 func (s *shared) token(ctx context.Context) (err error) {
 	step := s.Console.Step("hsm")
 	known, err := os.ReadFile(s.Config.Key("ca-root.pem"))
@@ -104,5 +105,6 @@ func hsm(ctx context.Context, c config.Config, action string) (string, error) {
 	return command.OwnOutput(ctx, command.New(ctx, c.Home(), append(os.Environ(), softHSMEnv(c)), c.Program("hsm"), args...))
 }
 
-// softHSMEnv is the variable by which SoftHSM keeps its tokens in the stack's state folder. Other modules ignore it.
+// softHSMEnv is the variable, as NAME=value, that makes SoftHSM keep its tokens in the stack's state folder. Other modules ignore
+// it.
 func softHSMEnv(c config.Config) string { return "SOFTHSM2_CONF=" + c.ConfigFile("softhsm2.conf") }

@@ -13,7 +13,7 @@ import (
 // Registry is the OCI registry that holds images and their signatures.
 type Registry mg.Namespace
 
-// Start runs the registry.
+// Start starts the registry.
 func (Registry) Start(ctx context.Context) error {
 	if err := needs(ctx, Build); err != nil {
 		return err
@@ -21,12 +21,12 @@ func (Registry) Start(ctx context.Context) error {
 	return start(ctx, registry, nil)
 }
 
-// Restart builds what has changed of the registry and restarts that alone.
+// Restart rebuilds the registry if its source has changed, and restarts only the registry.
 func (Registry) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Registry.Start, registryComponent())
 }
 
-// Stop ends the registry.
+// Stop stops the registry.
 func (Registry) Stop(ctx context.Context) error { return stop(ctx, registry) }
 
 func registryComponent() component {

@@ -17,10 +17,10 @@ import (
 // Rekor is the signature transparency log.
 type Rekor mg.Namespace
 
-// Start runs Rekor once Trillian is up.
+// Start starts Trillian and then Rekor.
 func (Rekor) Start(ctx context.Context) error { return up(ctx, startRekor, startLogSigner) }
 
-// startRekor starts Rekor without waiting for the log signer, with which Rekor never speaks.
+// startRekor starts Rekor without waiting for the log signer: Rekor speaks only to the log server.
 func startRekor(ctx context.Context) error {
 	if err := needs(ctx, startLogServer, rekorKey); err != nil {
 		return err
@@ -39,7 +39,7 @@ func startRekor(ctx context.Context) error {
 	if err := os.MkdirAll(s.Config.Data("rekor-attestations"), 0o700); err != nil {
 		return err
 	}
-	// A demo:tamper that was killed has left its change of an entry.
+	// If a demo:tamper was killed, the entry that it changed in the database is still changed.
 	if err := database.PutBack(ctx, s.Config); err != nil {
 		return err
 	}
@@ -59,12 +59,12 @@ func rekorKey(ctx context.Context) error {
 	return keys.Ensure(keys.ECDSA, s.Config.Key("rekor.pem"), s.Config.Key("rekor.pub"), "")
 }
 
-// Restart builds what has changed of Rekor and restarts that alone.
+// Restart rebuilds Rekor if its source has changed, and restarts only Rekor.
 func (Rekor) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Rekor.Start, rekorComponent())
 }
 
-// Stop ends Rekor.
+// Stop stops Rekor.
 func (Rekor) Stop(ctx context.Context) error { return stop(ctx, rekor) }
 
 // rekorSource is the source of Rekor and of its client.
@@ -76,7 +76,8 @@ func rekorSource() *config.Source {
 	}
 }
 
-// Show prints an entry of the log as a person reads it: what was signed, by whom and when, and its way to the root.
+// Show prints an entry of the log in readable form: what was signed, by whom and when, and how its inclusion proof leads to the
+// tree's root.
 func (Rekor) Show(
 	ctx context.Context,
 	index string, // the entry's number, from 0
@@ -97,12 +98,12 @@ func (Rekor) Show(
 	return err
 }
 
-// Monitor verifies that the log only grows, since it was last looked at, and lists what is new. Its exit code is 6 if the log
-// has shown two histories, or an entry that is not in its tree.
+// Monitor verifies that the log has only grown since the last call of this target, and lists the new entries. Its exit code is 6
+// if the log has shown two histories, or an entry that is not in its tree.
 func (Rekor) Monitor(
 	ctx context.Context,
 	identity *string, // list what this email address or URI has signed, since the log's beginning
-	watch *bool, // go on, once a second, until Ctrl-C
+	watch *bool, // repeat this every second, until Ctrl-C
 ) error {
 	if err := needs(ctx, Rekor.Start); err != nil {
 		return err

@@ -13,10 +13,10 @@ import (
 	"sigstore-local/magefiles/internal/tilelog"
 )
 
-// RekorTiles is Rekor v2, the signature transparency log as tiles in files, which needs no database.
+// RekorTiles is Rekor v2, a signature transparency log that keeps its tree as tiles in files and needs no database.
 type RekorTiles mg.Namespace
 
-// Start runs Rekor v2.
+// Start starts Rekor v2.
 func (RekorTiles) Start(ctx context.Context) error {
 	if err := needs(ctx, Build, rekorTilesKey, rekorTilesLog); err != nil {
 		return err
@@ -34,7 +34,7 @@ func rekorTilesKey(ctx context.Context) error {
 	return keys.Ensure(keys.Ed25519, s.Config.Key("rekor-tiles.pem"), s.Config.Key("rekor-tiles.pub"), "")
 }
 
-// rekorTilesLog refuses a log that is damaged in a way in which the server would lose or corrupt it.
+// rekorTilesLog returns an error if the log's files are damaged so that the server, once started, would lose or corrupt the log.
 func rekorTilesLog(ctx context.Context) error {
 	if err := needs(ctx, rekorTilesKey); err != nil {
 		return err
@@ -50,15 +50,15 @@ func rekorTilesLog(ctx context.Context) error {
 	return nil
 }
 
-// Restart builds what has changed of Rekor v2 and restarts that alone.
+// Restart rebuilds Rekor v2 if its source has changed, and restarts only Rekor v2.
 func (RekorTiles) Restart(ctx context.Context) error {
 	return restartOnly(ctx, RekorTiles.Start, rekorTilesComponent())
 }
 
-// Stop ends Rekor v2.
+// Stop stops Rekor v2.
 func (RekorTiles) Stop(ctx context.Context) error { return stop(ctx, rekorTiles) }
 
-// Ports that nobody but Rekor v2 has to know.
+// Ports that only Rekor v2's own description uses.
 var (
 	rekorTilesGRPC    = config.Port{Name: "REKOR_TILES_GRPC", Default: 3001}
 	rekorTilesMetrics = config.Port{Name: "REKOR_TILES_METRICS", Default: 2114}

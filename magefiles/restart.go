@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// check is an error if something would keep components from being started again after they are ended: what their targets
-// prepare, their programs, ports or configuration.
+// check returns an error if components could not be started again after they are stopped: because what their targets prepare
+// cannot be made, or because of their programs, ports or configuration.
 func check(ctx context.Context, components ...component) error {
 	s, err := load()
 	if err != nil {
@@ -23,9 +23,9 @@ func check(ctx context.Context, components ...component) error {
 	return nil
 }
 
-// restartOnly builds the source of components, which they share, if it has changed, ends them, and runs start, the target
-// that starts them again. Services that depend on them go on running, and reconnect. If the build or a check fails, nothing
-// is ended.
+// restartOnly restarts components, which are built from one source: it builds that source if it has changed, stops the
+// components, and runs start, the target that starts them again. The services that depend on components keep running, and
+// reconnect. If the build or a check fails, nothing is stopped.
 func restartOnly(ctx context.Context, start any, components ...component) error {
 	s, err := acquire(ctx)
 	if err != nil {

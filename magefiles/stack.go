@@ -18,8 +18,8 @@ import (
 	"sigstore-local/magefiles/internal/statedir"
 )
 
-// components lists the stack's services, in the order in which status shows them. The order in which they are started
-// and stopped is that of their targets' dependencies.
+// components lists the stack's services, in the order in which status shows them. The dependencies of their targets say in which
+// order they are started and stopped.
 func components() []component {
 	return []component{
 		registryComponent(),
@@ -47,7 +47,8 @@ func services(c config.Config) []service.Service {
 	return all
 }
 
-// Start brings up the whole stack, or what SIGLOCAL_SERVICES names; what runs is left alone.
+// Start starts all services, or those that SIGLOCAL_SERVICES names and the services that these need. Services that run already
+// are left alone.
 func Start(ctx context.Context) error {
 	s, err := load()
 	if err != nil {
@@ -80,7 +81,7 @@ func Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends every service of the stack, each before those that it depends on.
+// Stop stops all services, each before the services that it depends on.
 func Stop(ctx context.Context) error {
 	var stops []any
 	for _, component := range components() {
@@ -89,7 +90,7 @@ func Stop(ctx context.Context) error {
 	return needs(ctx, stops...)
 }
 
-// Restart ends a service, and those that cannot go on without it, and starts them again.
+// Restart stops a service, and the services that cannot run without it, and starts them again.
 func Restart(
 	ctx context.Context,
 	name string, // a service, as status lists them, the name of a source, such as trillian, or all
@@ -144,8 +145,11 @@ func Restart(
 	return needs(ctx, starts...)
 }
 
-// Reset stops the stack and, once you agree, wipes its data and keys; what was built is kept.
-func Reset(ctx context.Context, yes *bool) error {
+// Reset stops the stack, asks whether to go on, and deletes the stack's data and keys. The built programs are kept.
+func Reset(
+	ctx context.Context,
+	yes *bool, // do not ask
+) error {
 	agreed := yes != nil && *yes
 	if !agreed && !term.IsTerminal(int(os.Stdin.Fd())) {
 		return errors.New("reset wipes data and keys, and there is no terminal to ask at: say `go tool mage reset -yes` if that is what you want")

@@ -7,8 +7,8 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Status shows how every service is. Its exit code is 0 if all that was started is ready, 3 if nothing runs, and 4 if
-// something crashed or does not answer.
+// Status shows the state of every service. Its exit code is 0 if all services that were started are ready, 3 if nothing runs, and
+// 4 if a service crashed or does not answer.
 func Status(
 	ctx context.Context,
 	o *string, // the form of the output: table or json
@@ -29,8 +29,8 @@ func Status(
 func Logs(
 	ctx context.Context,
 	service string, // a service, as status lists them, the name of a source, such as trillian, or all
-	f *bool, // go on with what is written from now on, until Ctrl-C
-	n *int, // how many of the last lines to begin with; 100 if not given
+	f *bool, // follow the log: print what is added to it too, until Ctrl-C
+	n *int, // how many of the last lines to print first; 100 if not given
 ) error {
 	lines := 100
 	if n != nil {

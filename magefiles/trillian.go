@@ -15,20 +15,22 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Trillian keeps the Merkle trees of both logs, in a MariaDB of its own.
+// Trillian keeps the Merkle trees of Rekor and of the CT log, in a MariaDB that only this stack uses.
 type Trillian mg.Namespace
 
-// Start runs MariaDB, the log server and the log signer.
+// Start starts MariaDB, and then the log server and the log signer.
 func (Trillian) Start(ctx context.Context) error {
 	return up(ctx, startLogServer, startLogSigner)
 }
 
-// Restart builds what has changed of Trillian and restarts that alone.
+// Restart rebuilds Trillian if its source has changed, and restarts the log server and the log signer, but not the services that
+// use them.
 func (Trillian) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Trillian.Start, logSignerComponent(), logServerComponent())
 }
 
-// Stop ends the log signer, the log server and MariaDB, once Rekor, CT, Dex and Fulcio have ended, which depend on them.
+// Stop stops Fulcio, Dex, Rekor and the CT log, which need Trillian or MariaDB, and then the log signer, the log server and
+// MariaDB.
 func (Trillian) Stop(ctx context.Context) error { return needs(ctx, stopMariaDB) }
 
 func startMariaDB(ctx context.Context) error {
@@ -58,7 +60,7 @@ func startMariaDB(ctx context.Context) error {
 	return database.CheckClock(ctx, s.Config)
 }
 
-// knowMariaDB installs MariaDB if there is none, and checks that the stack can run the one that there is.
+// knowMariaDB installs MariaDB if the system has none, and checks that the stack can use the MariaDB that is installed.
 func knowMariaDB(ctx context.Context) error {
 	s, err := acquire(ctx)
 	if err != nil {
@@ -116,7 +118,7 @@ func mariaDBComponent() component {
 func mariaDB(c config.Config) service.Service {
 	server, _, err := stack.MariaDBPrograms(c)
 	if err != nil {
-		// There is no MariaDB to start: this description serves for its name only.
+		// No MariaDB is installed, so none is started, and nobody runs this program: only the rest of the description is used.
 		server = "mariadbd"
 	}
 	return service.Service{
@@ -131,14 +133,14 @@ func mariaDB(c config.Config) service.Service {
 		Templates: []string{"mariadb.cnf"},
 		Address:   c.DatabaseSocket(),
 		Ready:     func(ctx context.Context) error { return database.Ping(ctx, c) },
-		// A clean shutdown writes all changed pages.
+		// Longer than the default: at a clean shutdown MariaDB writes all changed pages to the disk.
 		Grace: time.Minute,
 	}
 }
 
-// threads limits how many threads of a log's daemon run at a time to a quarter of the processors, since about four daemons
-// work on an entry. With Go's default, as many as processors, handing work from thread to thread takes a third of their
-// processor time.
+// threads sets, with GOMAXPROCS, how many threads of a log's daemon run Go code at the same time: a quarter of the number of
+// processors, since about four daemons work on an entry at the same time. With Go's default, the number of processors, the
+// daemons spend a third of their processor time on handing work from thread to thread.
 func threads(c config.Config) []string {
 	if c.Tuning != config.TunedLocal {
 		return nil
@@ -146,7 +148,7 @@ func threads(c config.Config) []string {
 	return []string{"GOMAXPROCS=" + strconv.Itoa(max(1, runtime.GOMAXPROCS(0)/4))}
 }
 
-// Ports that nobody but Trillian has to know.
+// Ports that only Trillian's own descriptions use.
 var (
 	logServerHTTP = config.Port{Name: "LOG_SERVER_HTTP", Default: 8090}
 	logSignerGRPC = config.Port{Name: "LOG_SIGNER", Default: 8191}

@@ -14,10 +14,10 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// TSA is the timestamp authority, which says when a signature was made.
+// TSA is the timestamp authority, which signs the time at which it saw a signature.
 type TSA mg.Namespace
 
-// Start runs the timestamp authority.
+// Start starts the timestamp authority.
 func (TSA) Start(ctx context.Context) error {
 	if err := needs(ctx, Build, tsaCertificates); err != nil {
 		return err
@@ -34,10 +34,10 @@ func tsaCertificates(ctx context.Context) error {
 	return keys.EnsureTimestamping(s.Config.Key("tsa"), time.Now())
 }
 
-// Restart builds what has changed of the timestamp authority and restarts that alone.
+// Restart rebuilds the timestamp authority if its source has changed, and restarts only the authority.
 func (TSA) Restart(ctx context.Context) error { return restartOnly(ctx, TSA.Start, tsaComponent()) }
 
-// Stop ends the timestamp authority.
+// Stop stops the timestamp authority.
 func (TSA) Stop(ctx context.Context) error { return stop(ctx, tsa) }
 
 func tsaComponent() component {

@@ -12,10 +12,11 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// TUF is the repository from which clients take what they trust: the trusted root and the signing configuration.
+// TUF is the repository from which clients get the trusted root, which says what to trust, and the signing configuration, which
+// says where the services are.
 type TUF mg.Namespace
 
-// Start serves the repository, once it holds the keys and addresses that the stack now has.
+// Start updates the repository to the stack's current keys and addresses, and then serves it.
 func (TUF) Start(ctx context.Context) error {
 	if err := needs(ctx, tufRepository); err != nil {
 		return err
@@ -23,13 +24,14 @@ func (TUF) Start(ctx context.Context) error {
 	return start(ctx, tuf, nil)
 }
 
-// Restart builds what has changed of the TUF repository's server and restarts that alone.
+// Restart rebuilds the repository's server if its source has changed, updates the repository, and restarts only the server.
 func (TUF) Restart(ctx context.Context) error { return restartOnly(ctx, TUF.Start, tufComponent()) }
 
-// Stop ends the repository's server.
+// Stop stops the repository's server.
 func (TUF) Stop(ctx context.Context) error { return stop(ctx, tuf) }
 
-// Rotate gives the repository a new root with new keys, which clients that know the old one follow.
+// Rotate gives the repository a new root with new keys. It is signed with the old keys and the new ones, so clients that trust
+// the old root accept it.
 func (TUF) Rotate(ctx context.Context) error {
 	if err := needs(ctx, tufRepository); err != nil {
 		return err
@@ -43,8 +45,8 @@ func (TUF) Rotate(ctx context.Context) error {
 	return err
 }
 
-// tufRepository writes the trusted root, the signing configuration and the repository that holds both. They name keys and
-// addresses, so all keys are made first, and no service has to run.
+// tufRepository writes the trusted root, the signing configuration and the repository that holds both. These contain keys and
+// addresses of services: all keys are made first, and no service has to run.
 func tufRepository(ctx context.Context) error {
 	if err := needs(ctx, Build, caRoot, ctKeys, rekorKey, rekorTilesKey, tsaCertificates); err != nil {
 		return err

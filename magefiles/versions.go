@@ -18,7 +18,7 @@ func pinned(c config.Config) pins.Pins {
 	}
 }
 
-// Versions shows what is pinned beside what is newest.
+// Versions shows the pinned version of each module beside its newest version.
 func Versions(
 	ctx context.Context,
 	o *string, // the form of the output: table or json
@@ -34,10 +34,11 @@ func Versions(
 	return pinned(s.Config).Show(ctx, form, s.Console)
 }
 
-// Bump moves the pin of one module, tidies, builds, and runs the end-to-end tests; if any fails, the pin stays.
+// Bump pins another version of a module, tidies go.mod, builds, and runs the end-to-end tests. If any of these fails, it puts
+// go.mod and go.sum back as they were.
 func Bump(
 	ctx context.Context,
-	module string, // a module as versions lists it, or the last part of its path, with @ and a version if not the newest
+	module string, // a module as versions lists it, or the last part of its path; with @VERSION to pin another version than the newest
 ) error {
 	s, err := load()
 	if err != nil {
