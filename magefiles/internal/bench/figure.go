@@ -18,8 +18,8 @@ type Series struct {
 // Add adds what one more run measured.
 func (s *Series) Add(value float64) { s.Values = append(s.Values, value) }
 
-// Median is the value in the middle; of an even number the mean of the two in the middle.
-func (s Series) Median() float64 {
+// median is the value in the middle; of an even number the mean of the two in the middle.
+func (s Series) median() float64 {
 	sorted := slices.Sorted(slices.Values(s.Values))
 	middle := len(sorted) / 2
 	switch {
@@ -40,7 +40,7 @@ func (s Series) String() string {
 	case 1:
 		return number(s.Values[0]) + " " + s.Unit
 	default:
-		return fmt.Sprintf("%s %s (%s–%s)", number(s.Median()), s.Unit, number(slices.Min(s.Values)), number(slices.Max(s.Values)))
+		return fmt.Sprintf("%s %s (%s–%s)", number(s.median()), s.Unit, number(slices.Min(s.Values)), number(slices.Max(s.Values)))
 	}
 }
 
@@ -72,22 +72,22 @@ type Figure struct {
 	Aim      *Aim    `json:"aim,omitempty"`
 }
 
-// Ratio is the measured median divided by the one that it is compared with; 0 if there is none.
-func (f Figure) Ratio() float64 {
-	if f.Compared == nil || f.Compared.Median() == 0 {
+// ratio is the measured median divided by the one that it is compared with; 0 if there is none.
+func (f Figure) ratio() float64 {
+	if f.Compared == nil || f.Compared.median() == 0 {
 		return 0
 	}
-	return f.Measured.Median() / f.Compared.Median()
+	return f.Measured.median() / f.Compared.median()
 }
 
-// Holds says whether the aim is reached; true if there is none.
-func (f Figure) Holds() bool {
+// holds says whether the aim is reached; true if there is none.
+func (f Figure) holds() bool {
 	if f.Aim == nil {
 		return true
 	}
-	got := f.Measured.Median()
+	got := f.Measured.median()
 	if f.Compared != nil {
-		got = f.Ratio()
+		got = f.ratio()
 	}
 	if f.Aim.AtLeast {
 		return got >= f.Aim.Limit
@@ -103,21 +103,21 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 		Median float64 `json:"median"`
 		Ratio  float64 `json:"ratio,omitempty"`
 		Holds  bool    `json:"holds"`
-	}{fields(f), f.Measured.Median(), f.Ratio(), f.Holds()})
+	}{fields(f), f.Measured.median(), f.ratio(), f.holds()})
 }
 
 // verdict is the ratio, if there is one, and the aim with a mark that says whether it is reached.
 func (f Figure) verdict() string {
 	var parts []string
 	if f.Compared != nil {
-		parts = append(parts, fmt.Sprintf("%.2f times", f.Ratio()))
+		parts = append(parts, fmt.Sprintf("%.2f times", f.ratio()))
 	}
 	if f.Aim != nil {
 		bound, mark := "at most", "✓"
 		if f.Aim.AtLeast {
 			bound = "at least"
 		}
-		if !f.Holds() {
+		if !f.holds() {
 			mark = "✗"
 		}
 		unit := ""
@@ -129,8 +129,8 @@ func (f Figure) verdict() string {
 	return strings.Join(parts, ", ")
 }
 
-// Write prints figures as a Markdown table that reads well in a terminal too.
-func Write(w io.Writer, figures []Figure) error {
+// write prints figures as a Markdown table that reads well in a terminal too.
+func write(w io.Writer, figures []Figure) error {
 	rows := [][]string{{"figure", "measured", "against", "that is"}}
 	for _, f := range figures {
 		against := f.Against

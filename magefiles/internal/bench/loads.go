@@ -121,7 +121,7 @@ func (b *benchmark) keyless(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				load, err := Drive(ctx, n, count, sign)
+				load, err := drive(ctx, n, count, sign)
 				if err != nil {
 					return err
 				}
@@ -142,8 +142,8 @@ func (b *benchmark) keyless(ctx context.Context) error {
 					}
 				}
 				got := results[r][n]
-				got.median.Add(milliseconds(load.Percentile(50)))
-				got.rate.Add(load.Rate())
+				got.median.Add(milliseconds(load.percentile(50)))
+				got.rate.Add(load.rate())
 				got.all.Latencies = append(got.all.Latencies, load.Latencies...)
 			}
 			if r == b.tuned {
@@ -172,7 +172,7 @@ func (b *benchmark) keyless(ctx context.Context) error {
 // high is the 99th percentile of a load.
 func high(load Load) Series {
 	slices.Sort(load.Latencies)
-	return Series{Unit: "ms", Values: []float64{milliseconds(load.Percentile(99))}}
+	return Series{Unit: "ms", Values: []float64{milliseconds(load.percentile(99))}}
 }
 
 // signer prepares keyless signatures by cosign.
@@ -255,8 +255,8 @@ func (b *benchmark) upload(ctx context.Context) error {
 				if run == 0 {
 					rates[r], medians[r] = append(rates[r], Series{Unit: "/s"}), append(medians[r], Series{Unit: "ms"})
 				}
-				rates[r][i].Add(load.Rate())
-				medians[r][i].Add(milliseconds(load.Percentile(50)))
+				rates[r][i].Add(load.rate())
+				medians[r][i].Add(milliseconds(load.percentile(50)))
 			}
 			if _, _, err := r.Mage(ctx, "stop"); err != nil {
 				return err
@@ -277,7 +277,7 @@ func (r *rig) fill(ctx context.Context, callers, count int) (Load, error) {
 	if err != nil {
 		return Load{}, err
 	}
-	return Drive(ctx, callers, count, func(ctx context.Context) error {
+	return drive(ctx, callers, count, func(ctx context.Context) error {
 		_, err := uploader.Upload(ctx)
 		return err
 	})
@@ -331,12 +331,12 @@ func (b *benchmark) growth(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			load, err := Drive(ctx, 1, 12, sign)
+			load, err := drive(ctx, 1, 12, sign)
 			if err != nil {
 				return err
 			}
 			entries += 12
-			signatures[i].Add(milliseconds(load.Percentile(50)))
+			signatures[i].Add(milliseconds(load.percentile(50)))
 		}
 	}
 	for i, size := range sizes[1:] {
@@ -347,7 +347,7 @@ func (b *benchmark) growth(ctx context.Context) error {
 	if _, _, err := r.Mage(ctx, "stop"); err != nil {
 		return err
 	}
-	if memory[0].Median() > 0 {
+	if memory[0].median() > 0 {
 		b.add("resident memory of everything, idle", memory[0], "", nil, atMost(512))
 		for i, size := range sizes[1:] {
 			b.add(fmt.Sprintf("resident memory after the upload of %d entries", size), filled[i+1], "", nil, nil)

@@ -100,7 +100,7 @@ func Run(ctx context.Context, s *stack.Stack, options Options, form string) (err
 		return encoder.Encode(map[string]any{"machine": machine, "runs": options.Runs, "figures": b.figures})
 	}
 	fmt.Printf("Medians of %d runs, with the least and the greatest, on %s.\n\n", options.Runs, machine)
-	return Write(os.Stdout, b.figures)
+	return write(os.Stdout, b.figures)
 }
 
 // processor is the processor's name, where the system tells.

@@ -27,13 +27,13 @@ import (
 // fromFile is the name of the file, beside the programs of a checkout, that says which revision they were built from.
 const fromFile = ".from"
 
-// CompileError is what the compiler says of a checkout.
-type CompileError struct {
+// compileError is what the compiler says of a checkout.
+type compileError struct {
 	Folder string
 	Output string // as the compiler has written it
 }
 
-func (e *CompileError) Error() string {
+func (e *compileError) Error() string {
 	return fmt.Sprintf("%s does not build:\n%s", e.Folder, strings.TrimRight(e.Output, "\n"))
 }
 
@@ -63,7 +63,7 @@ func (b *Builder) builtFrom(source config.Source) string {
 }
 
 func (b *Builder) checkout(ctx context.Context, source config.Source, folder string) error {
-	revision := Revision(ctx, folder)
+	revision := revisionOf(ctx, folder)
 	stamp, known, err := contents(folder, revision)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folde
 	step.Detail("%s", folder)
 	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, cgo), "CC="+compiler), "go", args...), step, &progress{total: -1})
 	if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
-		return &CompileError{folder, said}
+		return &compileError{folder, said}
 	}
 	if err != nil {
 		return fmt.Errorf("build %s: %w", folder, err)
@@ -157,7 +157,7 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	if err != nil {
 		step.Fail()
 		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
-			return &CompileError{folder, said}
+			return &compileError{folder, said}
 		}
 		return err
 	}
@@ -190,9 +190,9 @@ func From(c config.Config, program string) string {
 	return strings.TrimSpace(string(content))
 }
 
-// Revision is the revision of a checkout, abbreviated, with "-dirty" if files differ from it or are new; empty if git
+// revisionOf is the revision of a checkout, abbreviated, with "-dirty" if files differ from it or are new; empty if git
 // knows none.
-func Revision(ctx context.Context, folder string) string {
+func revisionOf(ctx context.Context, folder string) string {
 	// If the folder is in a larger repository, only changes in the folder count.
 	out, err := exec.CommandContext(ctx, "git", "-C", folder, "status", "--porcelain=v2", "--branch", "--", ".").Output()
 	if err != nil {

@@ -87,7 +87,7 @@ func TestACheckoutThatDoesNotBuildLeavesItsProgramAndShowsTheCompilersWords(t *t
 	run(t, b)
 	write(t, filepath.Join(folder, "main.go"), "package main\n\nfunc main() { undefinedThing() }\n")
 	err := b.Checkouts(t.Context(), "")
-	if failure := (*CompileError)(nil); !errors.As(err, &failure) || !strings.Contains(err.Error(), "\n./main.go:3:15: undefined: undefinedThing") {
+	if failure := (*compileError)(nil); !errors.As(err, &failure) || !strings.Contains(err.Error(), "\n./main.go:3:15: undefined: undefinedThing") {
 		t.Errorf("got %v", err)
 	}
 	if out, err := exec.Command(b.Config.Program("ko")).CombinedOutput(); err != nil || string(out) != "first\n" {

@@ -15,10 +15,10 @@ import (
 	"sigstore-local/magefiles/runner"
 )
 
-// Shells are those that there is a script for.
-func Shells() []string { return []string{"bash", "zsh", "fish"} }
+// shells are those that there is a script for.
+func shells() []string { return []string{"bash", "zsh", "fish"} }
 
-// Print writes to out the Script of a shell for the compiled targets of the project in the folder root.
+// Print writes to out the script of a shell for the compiled targets of the project in the folder root.
 func Print(out io.Writer, shell, root string, names map[string][]string) error {
 	compiled, err := runner.Find(root)
 	if err != nil {
@@ -28,7 +28,7 @@ func Print(out io.Writer, shell, root string, names map[string][]string) error {
 	if err != nil {
 		return err
 	}
-	script, err := Script(shell, list, names)
+	script, err := scriptFor(shell, list, names)
 	if err != nil {
 		return err
 	}
@@ -36,15 +36,15 @@ func Print(out io.Writer, shell, root string, names map[string][]string) error {
 	return err
 }
 
-// Script is the text to be evaluated by a shell at its start. It holds all that it completes, so that a key press runs no
+// scriptFor returns the text to be evaluated by a shell at its start. It holds all that it completes, so that a key press runs no
 // program: the targets of list, their flags, and for the first argument of a target the words that names has by the target's
 // name, or that the argument's comment lists. It completes only in a checkout of this project; elsewhere, and for go's other
 // commands, it calls what completed them before.
-func Script(shell string, list targets.List, names map[string][]string) (string, error) {
+func scriptFor(shell string, list targets.List, names map[string][]string) (string, error) {
 	texts := map[string]string{"bash": bash, "zsh": zsh, "fish": fish}
 	text, ok := texts[shell]
 	if !ok {
-		return "", fmt.Errorf("%q is not a shell that there is a completion for; accepted is one of %s", shell, strings.Join(Shells(), ", "))
+		return "", fmt.Errorf("%q is not a shell that there is a completion for; accepted is one of %s", shell, strings.Join(shells(), ", "))
 	}
 	for name := range names {
 		if t, ok := list.Find(name); !ok || len(t.Arguments()) == 0 {

@@ -63,7 +63,7 @@ var completed = []struct{ typed, line string }{
 func checkout(t *testing.T, shell string) (folder, script string) {
 	t.Helper()
 	folder = t.TempDir()
-	text, err := Script(shell, list, names)
+	text, err := scriptFor(shell, list, names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,11 +326,11 @@ func TestFishCompletes(t *testing.T) {
 }
 
 func TestAScriptIsOnlyMadeOfWhatThereIs(t *testing.T) {
-	if _, err := Script("tcsh", list, nil); err == nil || !strings.Contains(err.Error(), "bash, zsh, fish") {
+	if _, err := scriptFor("tcsh", list, nil); err == nil || !strings.Contains(err.Error(), "bash, zsh, fish") {
 		t.Errorf("tcsh: %v", err)
 	}
 	for _, name := range []string{"nosuch", "start", "status"} {
-		if _, err := Script("bash", list, map[string][]string{name: {"a"}}); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := scriptFor("bash", list, map[string][]string{name: {"a"}}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("words for %s: %v", name, err)
 		}
 	}
@@ -338,7 +338,7 @@ func TestAScriptIsOnlyMadeOfWhatThereIs(t *testing.T) {
 
 // The real targets, with their real names.
 func TestTheTargetPrintsWhatAShellReads(t *testing.T) {
-	for _, shell := range Shells() {
+	for _, shell := range shells() {
 		program, err := exec.LookPath(shell)
 		if err != nil {
 			continue

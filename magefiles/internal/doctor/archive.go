@@ -46,7 +46,7 @@ func collect(ctx context.Context, s *stack.Stack) ([]archived, error) {
 	}
 	var files []archived
 	add := func(name string, content []byte) { files = append(files, archived{name, redact(content)}) }
-	for name, value := range map[string]any{"status.json": s.Status(ctx), "doctor.json": Examine(ctx, s)} {
+	for name, value := range map[string]any{"status.json": s.Status(ctx), "doctor.json": examine(ctx, s)} {
 		content, err := json.MarshalIndent(value, "", "  ")
 		if err != nil {
 			return nil, err

@@ -36,7 +36,7 @@ type examiner struct{ *stack.Stack }
 
 // Show prints what is found, in the form table or json. Its error says that something fails, with the exit code for that.
 func Show(ctx context.Context, s *stack.Stack, form string) error {
-	findings := Examine(ctx, s)
+	findings := examine(ctx, s)
 	failed := 0
 	for _, f := range findings {
 		if !f.OK {
@@ -67,8 +67,8 @@ func Show(ctx context.Context, s *stack.Stack, form string) error {
 	return nil
 }
 
-// Examine checks everything.
-func Examine(ctx context.Context, s *stack.Stack) []Finding {
+// examine checks everything.
+func examine(ctx context.Context, s *stack.Stack) []Finding {
 	d := examiner{s}
 	findings := []Finding{d.examineGo(ctx)}
 	findings = append(findings, d.examineNeeds(ctx)...)

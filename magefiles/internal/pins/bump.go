@@ -48,7 +48,7 @@ func (p Pins) Bump(ctx context.Context, module string, environ []string) error {
 	if err != nil {
 		return err
 	}
-	return p.Move(ctx, path, version, os.Stderr, func(ctx context.Context) error {
+	return p.move(ctx, path, version, os.Stderr, func(ctx context.Context) error {
 		// In processes of their own, which are compiled with the versions that now are pinned.
 		for _, args := range [][]string{{"tool", "mage", "build"}, {"test", "-count=1", "-timeout=80m", "./magefiles/e2e"}} {
 			fmt.Fprintln(os.Stderr, "go", strings.Join(args, " "))

@@ -149,9 +149,9 @@ func (p Pins) Find(name string) (string, error) {
 	return found[0], nil
 }
 
-// Move pins another version of a module ("" for the newest), tidies, and calls check. If anything fails, go.mod and
+// move pins another version of a module ("" for the newest), tidies, and calls check. If anything fails, go.mod and
 // go.sum are put back as they were. It says on out what it does.
-func (p Pins) Move(ctx context.Context, path, version string, out io.Writer, check func(context.Context) error) (err error) {
+func (p Pins) move(ctx context.Context, path, version string, out io.Writer, check func(context.Context) error) (err error) {
 	files := map[string][]byte{}
 	for _, name := range []string{"go.mod", "go.sum"} {
 		content, err := os.ReadFile(filepath.Join(p.Root, name))

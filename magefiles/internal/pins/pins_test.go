@@ -133,7 +133,7 @@ func TestAPinIsMovedOrGoModStaysAsItWas(t *testing.T) {
 		before := p.files(t)
 		checked := ""
 		var said bytes.Buffer
-		err := p.Move(t.Context(), "example.org/tool", test.version, &said, func(ctx context.Context) error {
+		err := p.move(t.Context(), "example.org/tool", test.version, &said, func(ctx context.Context) error {
 			checked, _ = p.run(ctx, "list", "-m", "-f", "{{.Version}}", "example.org/tool")
 			return test.check
 		})
@@ -159,7 +159,7 @@ func TestAPinThatStaysIsNotChecked(t *testing.T) {
 	p := newPins(t)
 	before := p.files(t)
 	var said bytes.Buffer
-	err := p.Move(t.Context(), "example.org/tool", "v1.0.0", &said, func(context.Context) error { return errors.New("it is checked") })
+	err := p.move(t.Context(), "example.org/tool", "v1.0.0", &said, func(context.Context) error { return errors.New("it is checked") })
 	if err != nil || p.files(t) != before || !strings.Contains(said.String(), "already") {
 		t.Errorf("%v: %s", err, &said)
 	}
@@ -169,7 +169,7 @@ func TestAnInterruptedMoveIsTakenBack(t *testing.T) {
 	p := newPins(t)
 	before := p.files(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := p.Move(ctx, "example.org/tool", "", &bytes.Buffer{}, func(ctx context.Context) error {
+	err := p.move(ctx, "example.org/tool", "", &bytes.Buffer{}, func(ctx context.Context) error {
 		cancel()
 		return context.Cause(ctx)
 	})
@@ -220,18 +220,18 @@ func TestAReleaseWhoseTagIsNoVersionIsPinnedByItsCommit(t *testing.T) {
 	}
 	// The proxy knows no commits, so the pin cannot be moved. The test is that the proxy is asked for the commit.
 	var said bytes.Buffer
-	err := p.Move(t.Context(), "example.org/tool", "v2.9.0", &said, func(context.Context) error { return nil })
+	err := p.move(t.Context(), "example.org/tool", "v2.9.0", &said, func(context.Context) error { return nil })
 	if want := "go get example.org/tool@" + commits[0]; err == nil || !strings.Contains(said.String(), want) {
 		t.Errorf("it does not say %q: %q, %v", want, said.String(), err)
 	}
-	if err := p.Move(t.Context(), "example.org/tool", "v2.8.0", &said, nil); err == nil || !strings.Contains(err.Error(), `no release "v2.8.0"`) {
+	if err := p.move(t.Context(), "example.org/tool", "v2.8.0", &said, nil); err == nil || !strings.Contains(err.Error(), `no release "v2.8.0"`) {
 		t.Errorf("got %v", err)
 	}
 	// go(1) finds what is not a release, such as a commit or a branch, whether or not the repository can be reached.
 	said.Reset()
 	p.Repositories["example.org/tool"] = "/no/such/repository"
 	for _, version := range []string{commits[0][:12], "main", "v0.0.0-20260101000000-" + commits[0][:12]} {
-		if err := p.Move(t.Context(), "example.org/tool", version, &said, nil); err == nil || !strings.Contains(said.String(), "go get example.org/tool@"+version) {
+		if err := p.move(t.Context(), "example.org/tool", version, &said, nil); err == nil || !strings.Contains(said.String(), "go get example.org/tool@"+version) {
 			t.Errorf("%s: %v: %s", version, err, &said)
 		}
 	}

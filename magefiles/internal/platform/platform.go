@@ -89,8 +89,8 @@ var systems = map[string]System{
 	},
 }
 
-// ErrUnknownSystem says that the system is none of those whose package manager is known here.
-var ErrUnknownSystem = errors.New("this system's package manager is not known here")
+// errUnknownSystem says that the system is none of those whose package manager is known here.
+var errUnknownSystem = errors.New("this system's package manager is not known here")
 
 // Current is the system that this process runs on.
 func Current() (System, error) {
@@ -127,7 +127,7 @@ func current(goos, release string) (System, error) {
 			return system, nil
 		}
 	}
-	return System{}, ErrUnknownSystem
+	return System{}, errUnknownSystem
 }
 
 // Commands are the commands that install needs, each a list of arguments, run by root if root is true and with sudo

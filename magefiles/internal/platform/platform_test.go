@@ -50,7 +50,7 @@ func TestOnlyWhatIsMissingIsInstalled(t *testing.T) {
 
 func TestAnUnknownSystemIsNamed(t *testing.T) {
 	for _, release := range []string{"", "ID=plan9\n", "ID=\nID_LIKE=\n"} {
-		if _, err := current("linux", release); !errors.Is(err, ErrUnknownSystem) {
+		if _, err := current("linux", release); !errors.Is(err, errUnknownSystem) {
 			t.Errorf("%q: got %v", release, err)
 		}
 	}

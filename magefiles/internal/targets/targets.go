@@ -27,7 +27,7 @@ type Param struct {
 // List is all targets, sorted by their names.
 type List []Target
 
-// Encode writes the list as text for Decode, with a line for each target and for each of its parameters.
+// Encode writes the list as text for decode, with a line for each target and for each of its parameters.
 func (l List) Encode() []byte {
 	var text strings.Builder
 	line := func(fields ...string) {
@@ -50,8 +50,8 @@ func (l List) Encode() []byte {
 	return []byte(text.String())
 }
 
-// Decode reads what Encode wrote. A list without targets is an error.
-func Decode(text []byte) (List, error) {
+// decode reads what Encode wrote. A list without targets is an error.
+func decode(text []byte) (List, error) {
 	var list List
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
@@ -77,7 +77,7 @@ func Read(file string) (List, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := Decode(text)
+	list, err := decode(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

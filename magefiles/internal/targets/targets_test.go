@@ -89,16 +89,16 @@ func TestHelpSaysHowATargetIsCalled(t *testing.T) {
 }
 
 func TestTheListIsReadAsItWasWritten(t *testing.T) {
-	got, err := Decode(list.Encode())
+	got, err := decode(list.Encode())
 	if err != nil || !reflect.DeepEqual(got, list) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	got, err = Decode(List{{Name: "a", Comment: "one\ttwo\nthree"}}.Encode())
+	got, err = decode(List{{Name: "a", Comment: "one\ttwo\nthree"}}.Encode())
 	if err != nil || len(got) != 1 || got[0].Comment != "one two three" {
 		t.Errorf("got %v, %v", got, err)
 	}
 	for _, text := range []string{"", "\n", "target\ta\n", "flag\ta\tint\t\n", string(list.Encode()[:20])} {
-		if got, err := Decode([]byte(text)); err == nil {
+		if got, err := decode([]byte(text)); err == nil {
 			t.Errorf("%q is read as %v", text, got)
 		}
 	}
