@@ -253,7 +253,7 @@ func TestTheTourIsALesson(t *testing.T) {
 	})
 	t.Run("without one it runs through", func(t *testing.T) {
 		r := s.in(t).must("demo:tour")
-		for _, want := range []string{"1. Signing with a key", "2. Signing with a key and a log", "3. Signing with an identity", "4. What it protects from", "this entry", fmt.Sprintf("%d attacks, and each was noticed.", len(attack.All()))} {
+		for _, want := range []string{"1. Signing with a key", "2. Signing with a key and a log", "3. Signing with an identity", "4. What signing protects from", "this entry", fmt.Sprintf("%d attacks, and each was noticed.", len(attack.All()))} {
 			if !strings.Contains(r.stdout, want) {
 				t.Errorf("it does not say %q", want)
 			}

@@ -21,7 +21,7 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Attest signs the provenance of an image, and verifies the image with a policy on that.
+// Attest signs the provenance of an image, and verifies the image with a policy on the provenance.
 func (d *Demo) Attest() error {
 	c := d.Config
 	began := time.Now()
@@ -34,18 +34,18 @@ func (d *Demo) Attest() error {
 	accepts := d.write("policy.cue", policy(builderID))
 	rejects := d.write("policy-other.cue", policy("https://example.org/builder"))
 	d.secret("COSIGN_IDENTITY_TOKEN", d.mage("dex:token"), func() (string, error) { return stack.IDToken(d.ctx, c, c.Email) })
-	d.step("Sign a statement about the image: SLSA provenance, which says from what source it was built, how and by whom ("+statement+").",
+	d.step("Sign a statement about the image: SLSA provenance, which says from which source, how and by whom the image was built ("+statement+").",
 		"cosign", "attest", "--type", "slsaprovenance1", "--predicate", statement, d.imageRef)
 	verify := func(identity, policy, image string) []string {
 		return []string{"cosign", "verify-attestation", "--type", "slsaprovenance1", "--certificate-identity=" + identity,
 			"--certificate-oidc-issuer=" + c.Issuer(), "--policy", oneOfList(policy), image}
 	}
-	d.step("Verify who signed it, and that it says what the policy "+accepts+" asks for: this builder, and sources of sigstore.",
+	d.step("Verify who signed the statement, and that it says what the policy "+accepts+" asks for: this builder, and sources of sigstore.",
 		verify(c.Email, accepts, d.imageRef)...)
-	d.refused("A policy that asks for another builder refuses it.", cosign.WrongPolicy, verify(c.Email, rejects, d.imageRef)...)
+	d.refused("With a policy that asks for another builder, the same statement is refused.", cosign.WrongPolicy, verify(c.Email, rejects, d.imageRef)...)
 	d.refused("Another identity is refused.", cosign.WrongIdentity, verify(attack.Mallory, accepts, d.imageRef)...)
 	d.refused("An image about which nobody made a statement is refused.", cosign.NoAttestation, verify(c.Email, accepts, d.unsigned())...)
-	return d.done("The image carries a statement of where it comes from, and only what the policy asks for passes.", "")
+	return d.done("The image has a signed statement about where it comes from, and only an image whose statement fits the policy is accepted.", "")
 }
 
 // oneOfList quotes a value for a flag that takes a list of values as CSV, in which quotation marks are special.

@@ -29,14 +29,14 @@ type Demo struct {
 	ctx      context.Context
 	env      []string
 	trust    client.Trust
-	secretIn string // a variable of the next command alone, NAME=value
-	prefix   string // how a person would set it
+	secretIn string // a variable for the next command only, as NAME=value
+	prefix   string // what a person would type before the next command to set that variable
 	steps    int
 	imageRef string
 	lesson   *lesson // nil but in the tour
 	err      error
 
-	introduced bool // how to make the commands work in a shell was said
+	introduced bool // the demo has said how to make its commands work in a shell
 }
 
 // New begins a demo of a stack in which all services that it needs run, and gives the stack's lock up.
@@ -65,7 +65,7 @@ func (d *Demo) say(why, command string) {
 	if !d.introduced {
 		d.introduced = true
 		option := map[client.Trust]string{client.Root: " -trust=root"}[d.trust]
-		fmt.Printf("\nEach step shows what a person would type. In a shell of yours, this makes those commands work:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+option))
+		fmt.Printf("\nEach step shows the command that a person would type. To try these commands in a shell of yours, type this first:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+option))
 	}
 	d.next()
 	if d.err == nil {
@@ -139,7 +139,7 @@ func (d *Demo) refused(why string, reason *regexp.Regexp, args ...string) {
 	case !reason.MatchString(said):
 		d.err = fmt.Errorf("step %d: this had to be refused for another reason: %w", d.steps, err)
 	default:
-		// cosign says why once for each signature on the image; the demo is about one.
+		// cosign gives the reason once for each signature on the image, and the demo is about one of them.
 		printOutput(strings.TrimSpace(reasonLine(reason, said)))
 		fmt.Println("    Refused, as it should be.")
 	}
@@ -227,8 +227,8 @@ func (d *Demo) keyPair(name string) {
 	d.step(why, "cosign", "generate-key-pair", "--output-key-prefix", d.key(name))
 }
 
-// secret gives the next command a variable, whose value other users do not see as they would see an argument. A person gets
-// that value from the command printedBy.
+// secret sets an environment variable for the next command. Other users of the machine can see the arguments of a command but not
+// the values of its variables. A person gets the value from the command printedBy.
 func (d *Demo) secret(variable, printedBy string, value func() (string, error)) {
 	if d.err != nil {
 		return

@@ -43,7 +43,7 @@ func (d *Demo) Login(device bool) error {
 	verify := func(identity, file string) []string {
 		return []string{"cosign", "verify-blob", "--certificate-identity=" + identity, "--certificate-oidc-issuer=" + d.Config.Issuer(), "--bundle", bundle, file}
 	}
-	d.step("The certificate is for "+identity+", who signed in. Verify that, the issuer who says so, and the entry in the log.", verify(identity, artifact)...)
+	d.step("The certificate is for "+identity+", who signed in. Verify this identity, the issuer that vouches for it, and the entry in the log.", verify(identity, artifact)...)
 	d.refused("Somebody else did not sign in: another identity is refused.", cosign.WrongIdentity, verify(attack.Mallory, artifact)...)
 	d.refused("Another file is refused.", cosign.WrongFile, verify(identity, changed)...)
 	return d.done(identity+" signed in and signed. Only Dex saw the password; cosign got a token, and no key was kept.", "")
@@ -51,9 +51,9 @@ func (d *Demo) Login(device bool) error {
 
 // flow is a way to sign in.
 type flow struct {
-	name  string        // what cosign calls it
-	limit time.Duration // how long cosign waits, or Dex
-	ports []config.Port // where the browser has to reach this machine
+	name  string        // what cosign calls this way
+	limit time.Duration // how long cosign or Dex waits for the person
+	ports []config.Port // the ports of this machine that the browser has to reach
 }
 
 var (
@@ -67,7 +67,7 @@ func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 	if d.err != nil {
 		return ""
 	}
-	// Without the second flag cosign would take the identity that a cloud gives to its machines.
+	// On a machine in a cloud, cosign would take the identity that the cloud gives to the machine. The second flag prevents that.
 	sign := []string{"cosign", "sign-blob", "--fulcio-auth-flow=" + how.name, "--oidc-disable-ambient-providers"}
 	if how.name == byBrowser.name {
 		sign = append(sign, "--oidc-redirect-url=http://"+d.Config.Localhost(config.Callback)+"/auth/callback")
@@ -82,7 +82,8 @@ func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 		return ""
 	}
 	d.say("Sign a file. cosign waits until somebody has signed in, and goes on with the token that Dex gives it.", shellescape.QuoteCommand(sign))
-	// Ends before cosign's own limit: cosign then asks for a code to be pasted at a terminal, and there may be none.
+	// This limit is shorter than cosign's own: at its own limit, cosign asks for a code at the terminal, and there may be no
+	// terminal.
 	ctx, cancel := context.WithTimeoutCause(d.ctx, how.limit-5*time.Second, fmt.Errorf("nobody signed in within %s", console.Duration(how.limit)))
 	defer cancel()
 	page := &pageFinder{page: regexp.MustCompile(regexp.QuoteMeta(d.Config.Issuer()) + `/\S+\n`), found: func(page string) { d.invite(how, page) }}
@@ -97,7 +98,7 @@ func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 	return identity
 }
 
-// pageFinder calls found with the first page that is named in what is written to it, and keeps what comes after that.
+// pageFinder is a writer that calls found with the first page that the written text names, and keeps the text after that.
 type pageFinder struct {
 	page  *regexp.Regexp
 	found func(page string)
@@ -113,7 +114,7 @@ func (p *pageFinder) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// invite says where to sign in, and as whom; it opens the page if there is somebody to see it.
+// invite says where to sign in, and as whom. It opens the page in the user's browser if standard output is a terminal.
 func (d *Demo) invite(how flow, page string) {
 	c := d.Config
 	// The password is printed on a terminal only: other output may be a log that is kept and passed on.
@@ -157,8 +158,8 @@ func open(page string) bool {
 	return cmd.Start() == nil
 }
 
-// withoutBrowser is an environment in which cosign opens no browser, since invite does, but believes that it did: cosign
-// waits for a browser only if it could open one.
+// withoutBrowser is an environment in which the programs that open a browser do nothing and succeed. invite opens the browser in
+// place of cosign, but cosign waits for the sign-in only if it believes that it has opened one.
 func (d *Demo) withoutBrowser() ([]string, error) {
 	folder := d.Config.Run("no-browser")
 	if err := os.MkdirAll(folder, 0o700); err != nil {

@@ -11,7 +11,7 @@ import (
 // Tamper makes every attack.
 func (d *Demo) Tamper() error { return d.TamperWith(attack.All()) }
 
-// TamperWith makes attacks one after another and shows who notices each. It fails if nobody does.
+// TamperWith makes attacks one after another and shows who notices each. It returns an error if an attack is not noticed.
 func (d *Demo) TamperWith(attacks []attack.Attack) (err error) {
 	target, err := attack.NewTarget(d.ctx, d.Stack)
 	if err != nil {

@@ -21,15 +21,15 @@ func (d *Demo) Tour() error {
 	}{
 		{"Signing with a key", "Whoever has the private key signs; whoever has the public key verifies.", (*Demo).Keyed},
 		{"Signing with a key and a log", "What was signed becomes public, in a log that can only grow.", (*Demo).Logged},
-		{"Signing with an identity", "Nobody keeps a key: one signs in, and the logs keep what happened.", (*Demo).Keyless},
-		{"What it protects from", "A signature is worth what it keeps an attacker from.", (*Demo).Tamper},
+		{"Signing with an identity", "Nobody has to keep a key: a person signs in, and the logs keep a record of what was signed.", (*Demo).Keyless},
+		{"What signing protects from", "A signature is worth something only if it keeps an attacker from cheating.", (*Demo).Tamper},
 	} {
 		d.chapter(chapter.title, chapter.about)
 		if err := chapter.teach(d); err != nil {
 			return err
 		}
 	}
-	fmt.Println("\nThat was the tour. `go tool mage explain` draws what you have used; `go tool mage stop` ends it.")
+	fmt.Println("\nThat was the tour. `go tool mage explain` draws the services that you have used; `go tool mage stop` stops them.")
 	return nil
 }
 
@@ -55,7 +55,7 @@ func newLesson() *lesson {
 	return l
 }
 
-// wait returns when the reader goes on.
+// wait returns when the reader has pressed Enter; at once without a terminal. It returns an error if ctx ends before.
 func (l *lesson) wait(ctx context.Context) error {
 	if l.enter == nil {
 		return nil
@@ -64,7 +64,7 @@ func (l *lesson) wait(ctx context.Context) error {
 	select {
 	case _, more := <-l.enter:
 		if !more {
-			l.enter = nil // the reader has closed the input: the rest runs through
+			l.enter = nil // the reader has closed the input: the rest of the tour does not wait
 			fmt.Fprintln(os.Stderr)
 		}
 		return nil
@@ -82,7 +82,7 @@ func (d *Demo) chapter(title, about string) {
 	fmt.Printf("\n\n%s\n%s\n\n%s\n", heading, strings.Repeat("=", len(heading)), about)
 }
 
-// next counts a step, in the tour once the reader has done with the one before.
+// next counts a step. In the tour it first waits until the reader has pressed Enter after the previous step.
 func (d *Demo) next() {
 	d.steps++
 	if d.lesson != nil {
@@ -102,7 +102,7 @@ func (d *Demo) drawing(index string) {
 	if d.err != nil {
 		return
 	}
-	d.say("Draw the entry's way to the root of the log's tree.", d.mage("rekor:show "+index))
+	d.say("Draw how the entry's inclusion proof leads to the root of the log's tree.", d.mage("rekor:show "+index))
 	if d.err != nil {
 		return
 	}
@@ -114,6 +114,6 @@ func (d *Demo) drawing(index string) {
 	var text string
 	if text, d.err = logview.Show(d.ctx, d.Config, number); d.err == nil {
 		fmt.Println("    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    "))
-		d.look("A hash and its sibling make the hash above, up to the root, which the log has signed. Change one letter of the entry, and another root comes out.")
+		d.look("A hash and its sibling together give the hash above them, and so on up to the root, which the log has signed. If one letter of the entry were different, the root would be different.")
 	}
 }

@@ -1,5 +1,5 @@
-// Package attack has the attacks that Sigstore protects from, each with who has to notice it and in which words. An attack
-// relies on no other: it makes what it needs and ends what it has started.
+// Package attack has the attacks that Sigstore protects from. Each says who has to notice it, and in which words. No attack
+// relies on another one: each makes what it needs and ends what it has started.
 package attack
 
 import (
@@ -27,21 +27,21 @@ const Mallory = "mallory@example.org"
 
 // Attack is one way to cheat.
 type Attack struct {
-	Name    string         // by which -only chooses it
-	Did     string         // what the attacker did; {signer}, {attacker} and {entry} stand for who signs, Mallory and Attempt.Entry
-	Who     string         // who has to notice
-	Words   *regexp.Regexp // in which words
-	Because string         // why it is noticed
+	Name    string         // by which -only chooses the attack
+	Did     string         // what the attacker did; {signer} stands for the stack's user, {attacker} for Mallory, {entry} for Attempt.Entry
+	Who     string         // who has to notice the attack
+	Words   *regexp.Regexp // matches the words in which the attack has to be noticed
+	Because string         // why the attack is noticed
 	// Try makes the attempt. An error says that it could not be made.
 	Try func(context.Context, *Target) (Attempt, error)
 }
 
 // Attempt is the outcome of an attack.
 type Attempt struct {
-	Command string // what a person types to see it noticed
-	Said    string // what the command printed; if empty, Refusal says it
-	Refusal error  // nil if nobody noticed
-	Entry   uint64 // the index of the log entry that it is about; 0 if there is none
+	Command string // what a person types to see that the attack is noticed
+	Said    string // what the command printed; if empty, Refusal holds the words
+	Refusal error  // why the command failed; nil if nobody noticed the attack
+	Entry   uint64 // the index of the log entry that the attack is about; 0 if it is about none
 }
 
 // All lists the attacks, in the order in which they are taught.
@@ -64,8 +64,8 @@ func Named(names string) ([]Attack, error) {
 	return chosen, nil
 }
 
-// Noticed is the line in which the attempt's output has the attack's Words. It is an error if nobody noticed the attempt, or
-// for another reason.
+// Noticed returns the line of the attempt's output that has the attack's Words. It returns an error if nobody noticed the
+// attempt, or if it was refused in other words.
 func (a Attack) Noticed(attempt Attempt) (string, error) {
 	if attempt.Refusal == nil {
 		return "", errors.New("nobody noticed")
@@ -89,7 +89,7 @@ type Target struct {
 	scratch *stack.Scratch
 	env     []string             // of the clients
 	signed  map[string]signature // by who signed
-	made    int                  // how many of the attacker's stacks have been made
+	made    int                  // how many stacks of the attacker's have been made
 }
 
 // signature is an image with a signature.

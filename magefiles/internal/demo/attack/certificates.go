@@ -24,8 +24,8 @@ import (
 func onCertificates() []Attack {
 	return []Attack{
 		{
-			Name: "other-identity", Did: "{attacker} signs in truly, and signs an image that should be {signer}'s.", Who: "cosign", Words: cosign.WrongIdentity,
-			Because: "The certificate names who signed in, and who verifies says whom to expect.",
+			Name: "other-identity", Did: "{attacker} signs in under their own name, and signs an image that {signer} should have signed.", Who: "cosign", Words: cosign.WrongIdentity,
+			Because: "The certificate names the person who signed in, and the verifier says which person to expect.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				signed, err := t.signedBy(ctx, Mallory)
 				if err != nil {
@@ -35,8 +35,8 @@ func onCertificates() []Attack {
 			},
 		},
 		{
-			Name: "own-ca", Did: "A CA of the attacker's own certifies a key for {signer}, and what that signs is put into the log.", Who: "cosign", Words: cosign.UnknownCA,
-			Because: "Anybody can make a CA that has Fulcio's name; only Fulcio has the key of the root that is trusted.",
+			Name: "own-ca", Did: "A CA of the attacker's own certifies a key for {signer}, and a signature made with that key is put into the log.", Who: "cosign", Words: cosign.UnknownCA,
+			Because: "Anybody can make a CA with Fulcio's name, but only Fulcio has the key of the trusted root.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				own, err := t.forge(time.Now().Add(-time.Minute), time.Now().Add(9*time.Minute))
 				if err != nil {
@@ -58,20 +58,20 @@ func onCertificates() []Attack {
 		},
 		{
 			Name: "other-ct-log", Did: "The CA's operator tells another CT log, which nobody watches.", Who: "cosign", Words: cosign.WrongSCT,
-			Because: "The promise has to be signed by the log that is trusted.",
+			Because: "The promise (SCT) has to be signed by the CT log that the verifier trusts.",
 			Try:     func(ctx context.Context, t *Target) (Attempt, error) { return t.byRogueFulcio(ctx, true) },
 		},
 		{
-			Name: "stolen-key", Did: "A stolen key signs an hour after its certificate ran out (by a CA made for this, which is trusted here), with no entry in the log.",
+			Name: "stolen-key", Did: "A stolen key signs an hour after its certificate expired, and no entry is made in the log (here the certificate is of a CA made for this attack, and cosign is told to trust that CA).",
 			Who: "cosign", Words: cosign.Expired,
-			Because: "Nothing shows that it was signed while the certificate was valid, so now counts.",
+			Because: "Nothing shows that the signature was made while the certificate was valid, so the certificate has to be valid now.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				return t.byStolenKey(ctx, "--insecure-ignore-tlog=true")
 			},
 		},
 		{
-			Name: "dated-back", Did: "A stolen key signs an hour after its certificate ran out, and dates that back to when the certificate was valid.", Who: "cosign", Words: cosign.NotLogged,
-			Because: "When it was signed is what the log says, not what the signer does; an entry of back then cannot be made now.",
+			Name: "dated-back", Did: "A stolen key signs an hour after its certificate expired, and the signer claims an earlier time, when the certificate was valid.", Who: "cosign", Words: cosign.NotLogged,
+			Because: "The log says when a signature was made, not the signer, and nobody can add an entry with a past time to the log.",
 			Try:     func(ctx context.Context, t *Target) (Attempt, error) { return t.byStolenKey(ctx) },
 		},
 	}
@@ -104,8 +104,8 @@ func (t *Target) byRogueFulcio(ctx context.Context, ctLog bool) (Attempt, error)
 	return t.verifyBlob(ctx, artifact, "--bundle", bundle), nil
 }
 
-// byStolenKey signs a file with a key whose certificate ran out an hour ago. The CA is made for this: one would have to wait
-// until a certificate of Fulcio's runs out.
+// byStolenKey signs a file with a key whose certificate expired an hour ago. The certificate is of a CA that is made for this,
+// since a certificate of Fulcio's would first have to expire.
 func (t *Target) byStolenKey(ctx context.Context, more ...string) (Attempt, error) {
 	old, err := t.forge(time.Now().Add(-70*time.Minute), time.Now().Add(-time.Hour))
 	if err != nil {

@@ -30,14 +30,15 @@ func end(ctx context.Context, own *stack.Stack, one service.Service) {
 	_ = own.Engine.Stop(context.WithoutCancel(ctx), one)
 }
 
-// rogueFulcio runs Fulcio with the CA's real key, as its operator can, and with no CT log, or with one that has a key of its
-// own. It returns Fulcio's URL, and a function that ends both.
+// rogueFulcio runs another Fulcio with the CA's real key, as the CA's operator can. If ctLog is true, this Fulcio uses another CT
+// log, which has a key of its own, and otherwise none. rogueFulcio returns the URL of this Fulcio, and a function that ends it
+// and its CT log.
 func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop func(), err error) {
 	own, err := t.beside("fulcio", "ct")
 	if err != nil {
 		return "", nil, err
 	}
-	// Copies the token's PIN, the CA's certificate and, if the token is SoftHSM's, the token.
+	// The new Fulcio needs copies of the token's PIN, of the CA's certificate and, if the token is SoftHSM's, of the token.
 	for _, file := range []string{t.Config.SecretFile(config.HSMPIN), t.Config.Key("ca-root.pem")} {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -94,8 +95,9 @@ func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop 
 // starting drops the first result of Engine.Start.
 func starting(_ bool, err error) error { return err }
 
-// otherDex runs a second Dex with the accounts, keys and issuer URL of the target's. Its tokens expire after a second, and it
-// has one more client, another. It returns its URL, and a function that ends it.
+// otherDex runs a second Dex with the same accounts, keys and issuer URL as the target's. Tokens of the second one expire after a
+// second, and it knows one more client, with the ID "another". otherDex returns the URL of the second Dex and a function that
+// ends it.
 func (t *Target) otherDex(ctx context.Context) (url string, stop func(), err error) {
 	own, err := t.beside("dex")
 	if err != nil {

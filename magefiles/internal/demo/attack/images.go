@@ -14,7 +14,7 @@ func onImages() []Attack {
 	return []Attack{
 		{
 			Name: "changed-image", Did: "An image is changed after it was signed.", Who: "cosign", Words: cosign.NoSignature,
-			Because: "A signature is looked up by the image's digest, and what was changed has another digest.",
+			Because: "A signature is looked up by the image's digest, and a changed image has another digest.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				signed, err := t.signedBy(ctx, t.Config.Email)
 				if err != nil {
@@ -32,7 +32,7 @@ func onImages() []Attack {
 		},
 		{
 			Name: "moved-signature", Did: "The signature of an image is put beside a changed one.", Who: "cosign", Words: cosign.WrongDigest,
-			Because: "What was signed holds the digest, so a signature is about one image wherever it lies.",
+			Because: "The text that was signed holds the image's digest, so a signature is about that image, wherever it is stored.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				signed, err := t.signedBy(ctx, t.Config.Email)
 				if err != nil {

@@ -20,13 +20,13 @@ func onTheLog() []Attack {
 		{
 			Name: "rewritten-entry", Did: "The log's operator rewrites entry {entry} in MariaDB: it now is {attacker}'s.",
 			Who: "Whoever checks the inclusion proof", Words: regexp.MustCompile(regexp.QuoteMeta(rekorlog.ErrNotInTree.Error())),
-			Because: "The root that the log has signed is a hash over all entries as they were.",
+			Because: "The root that the log has signed is a hash over all entries, with this one as it was before.",
 			Try:     rewrite,
 		},
 		{
 			Name: "two-histories", Did: "The log's operator shows one history to one person, then, from an older copy of the database, another to the next.",
 			Who: "rekor:monitor", Words: regexp.MustCompile(regexp.QuoteMeta(rekorlog.ErrInconsistent.Error())),
-			Because: "It keeps the checkpoint that it saw last, and no proof leads from that to a tree that has other entries.",
+			Because: "It keeps the checkpoint that it saw last, and no proof leads from that checkpoint to a tree with other entries.",
 			Try:     fork,
 		},
 	}
@@ -52,7 +52,7 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 	if err := check(); err != nil {
 		return Attempt{}, fmt.Errorf("the entry that nobody has touched: %w", err)
 	}
-	// Rekor shows only entries that are valid by themselves, so the replacement is one.
+	// Rekor shows only valid entries, so the replacement is a valid entry too.
 	mallorys, err := t.signedBy(ctx, Mallory)
 	if err != nil {
 		return Attempt{}, err
@@ -75,7 +75,7 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 	return Attempt{Command: fmt.Sprintf("go tool mage rekor:show %d", signed.index), Refusal: noticed, Entry: signed.index}, nil
 }
 
-// fork shows two people different histories of the log of a throwaway stack, by an older copy of its database.
+// fork shows two histories of the log of a throwaway stack: the second one begins from an older copy of its database.
 func fork(ctx context.Context, t *Target) (attempt Attempt, err error) {
 	forked, err := t.Throwaway(t.scratch, "fork", config.TunedLocal, []string{"rekor"})
 	if err != nil {

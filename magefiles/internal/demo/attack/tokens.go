@@ -24,7 +24,7 @@ func onTokens() []Attack {
 	return []Attack{
 		{
 			Name: "expired-token", Did: "An ID token is used after it has expired.", Who: "Fulcio", Words: regexp.MustCompile(`token is expired`),
-			Because: "A token that was stolen is of use for a short time only.",
+			Because: "A stolen token is of use for a short time only.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				token, err := t.otherToken(ctx, oidc.ClientID)
 				if err != nil {
@@ -40,7 +40,7 @@ func onTokens() []Attack {
 		},
 		{
 			Name: "other-audience", Did: "An ID token that was given to another application is used.", Who: "Fulcio", Words: regexp.MustCompile(`expected audience`),
-			Because: "It says for whom it is, and another application's operator gets no certificates by it.",
+			Because: "A token names the application that it was given to, so that application's operator cannot get certificates with it.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				token, err := t.otherToken(ctx, "another")
 				if err != nil {
@@ -64,7 +64,8 @@ func onTokens() []Attack {
 	}
 }
 
-// certify asks Fulcio for a certificate. Fulcio tells its caller no more than that the token was refused; why is in its log.
+// certify asks Fulcio for a certificate. Fulcio tells its caller only that the token was refused, and writes the reason into its
+// log, which Attempt.Said therefore holds.
 func (t *Target) certify(ctx context.Context, token string) (Attempt, error) {
 	url, log := t.Config.URL(config.Fulcio), t.Config.Log("fulcio")
 	before, err := os.ReadFile(log)
