@@ -46,7 +46,7 @@ func run(args []string) (int, error) {
 		return 1, err
 	}
 	if len(args) == 0 {
-		// Mage's own way, a variable Default, does not compile for a target that takes flags.
+		// Mage's own way to name the default target, a variable Default, does not compile for a target that takes flags.
 		args = []string{"status"}
 	}
 	list, help := len(args) == 1 && args[0] == "-l", len(args) == 2 && args[0] == "-h"
@@ -77,8 +77,8 @@ func run(args []string) (int, error) {
 // brokenPipe is the exit code of a process whose output nobody reads any longer, as a shell has it.
 const brokenPipe = 128 + int(syscall.SIGPIPE)
 
-// NoticeBrokenPipes makes writing to a pipe that nobody reads any longer an error. It would otherwise end this process by a signal,
-// which the go(1) that calls it reports.
+// NoticeBrokenPipes makes it an error to write to a pipe that nobody reads any longer. Otherwise such a write would end this
+// process by a signal, and the go(1) that has started this process would report that signal.
 func NoticeBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // Output is standard output. It remembers whether nobody reads it any longer.

@@ -18,8 +18,8 @@ import (
 const (
 	// keyLabel is the label under which Fulcio looks for its key: the default of its flag --hsm-key-label.
 	keyLabel = "PKCS11CA"
-	// keyID is Fulcio's --hsm-caroot-id, by which it finds the certificate; crypto11 finds a public key by its private
-	// key's ID.
+	// keyID is the value of Fulcio's flag --hsm-caroot-id, by which Fulcio finds the certificate. Both halves of the key pair have
+	// this ID, since crypto11 finds a public key by the ID of its private key.
 	keyID = "1"
 	// mostLabel is how many bytes a token's label has room for (PKCS#11, CK_TOKEN_INFO). Longer labels are refused:
 	// C_InitToken would take their beginning only.
@@ -172,7 +172,7 @@ func (s *session) newToken(o options) (uint, error) {
 	return 0, fmt.Errorf("%s has no free slot for the token %q: name one of its tokens with SIGLOCAL_PKCS11_TOKEN and that token's PIN with SIGLOCAL_HSM_PIN", o.module, o.token)
 }
 
-// setPIN gives the token its user's PIN, as its security officer.
+// setPIN logs in to the token as its security officer and sets the PIN of its user.
 func (s *session) setPIN(slot uint, o options) error {
 	soPIN, err := readPIN(o.soPINFile)
 	if err != nil {
@@ -188,7 +188,7 @@ func (s *session) setPIN(slot uint, o options) error {
 	if err := s.ctx.InitPIN(s.handle, pin); err != nil {
 		return fmt.Errorf("C_InitPIN: %w", err)
 	}
-	// The user cannot log in, as happens next, while the security officer is logged in.
+	// The caller logs in as the user next, which PKCS#11 refuses while the security officer is logged in.
 	return s.ctx.CloseSession(s.handle)
 }
 

@@ -37,7 +37,8 @@ func launch(pidFile string, command []string) error {
 	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
 		return err
 	}
-	// Otherwise the reader of a pipe that the caller's shell left open would wait for as long as the daemon lives.
+	// The daemon must not keep descriptors that the caller's shell left open: the reader of a pipe among them would wait for as
+	// long as the daemon lives.
 	closeOnExec(3)
 	// The lock's descriptor stays open, so that the daemon keeps the lock.
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {

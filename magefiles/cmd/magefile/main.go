@@ -46,7 +46,7 @@ func run(args []string) (int, error) {
 	inv, cmd, err := mage.Parse(io.Discard, io.Discard, args)
 	help := inv.Help && len(inv.Args) > 0
 	if err != nil || cmd != mage.None || inv.Help && !help || inv.Autocomplete || inv.Dir != "" {
-		// Mage answers by itself, from the project's folder unless another was asked for.
+		// These are mage's own flags, so mage runs in this process: in the project's folder, unless the flag -d names another.
 		if inv.Dir == "" {
 			args = append([]string{"-d", root, "-w", root}, args...)
 		}
@@ -57,10 +57,10 @@ func run(args []string) (int, error) {
 		return out.Code(mage.ParseAndRun(&out, os.Stderr, os.Stdin, args)), nil
 	}
 	if len(inv.Args) == 0 && !inv.List {
-		// Mage's own way, a variable Default, does not compile for a target that takes flags.
+		// Mage's own way to name the default target, a variable Default, does not compile for a target that takes flags.
 		inv.Args = []string{"status"}
 	}
-	// Signals are caught, since go(1) takes a tool that a signal has ended for one that has succeeded.
+	// Signals are caught, since go(1) reports success for a tool that a signal has ended.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)

@@ -53,7 +53,7 @@ func (d disk) keep(path string, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // there no longer if all went well
+	defer os.Remove(f.Name()) // does nothing if all went well, since the file then has its final name
 	_, err = io.Copy(f, content)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
@@ -77,16 +77,16 @@ func (d disk) settle(folder string) error {
 	}
 }
 
-// diskBlobs is what pkg/registry's disk handler can do.
+// diskBlobs has the methods of pkg/registry's disk handler, whose type is not exported.
 type diskBlobs interface {
 	registry.BlobHandler
 	registry.BlobStatHandler
 	registry.BlobDeleteHandler
 }
 
-// blobStore is pkg/registry's disk handler but for writing, since that handler flushes nothing. A blob that comes in chunks
-// is kept, and acknowledged with 201, once it is complete: until then pkg/registry has the chunks in memory, and a client
-// whose registry died begins that blob anew.
+// blobStore is pkg/registry's disk handler with another method Put, since the handler's own flushes nothing. A blob that comes in
+// chunks is kept, and acknowledged with 201, once it is complete. Until then pkg/registry has the chunks in memory, and if the
+// registry dies, the client uploads that blob from its beginning.
 type blobStore struct {
 	diskBlobs
 	disk disk

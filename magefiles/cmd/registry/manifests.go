@@ -160,7 +160,7 @@ func (s *manifestStore) restoreRepository(repository string) error {
 			}
 		}
 		if len(refused) == len(waiting) {
-			// Manifests that an index lists were deleted. The rest is served all the same.
+			// These indexes list manifests that were deleted. All other manifests are served.
 			fmt.Fprintf(os.Stderr, "registry: %s: left out, since what they list is gone: %s\n", repository, strings.Join(refused, ", "))
 			break
 		}
@@ -187,7 +187,7 @@ func (s *manifestStore) push(repository, digest, reference string) (status int, 
 	file := s.path(repository, "digests", digest)
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && digest != reference {
-		// A tag whose manifest was deleted by its digest goes with it.
+		// The manifest was deleted by its digest, so its tags are dropped too.
 		return http.StatusNotFound, nil
 	}
 	if err != nil {

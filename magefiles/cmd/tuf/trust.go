@@ -29,15 +29,16 @@ const (
 	clientTrustConfigTarget = "client_trust_config.json"
 )
 
-// always is when the services' keys begin to be valid. When they were made is not known, since a file can be a copy that was
-// put back, and nothing has signed with them before.
+// always is the time from which the services' keys are valid for clients: the beginning of 1970. The time at which a key was made
+// is not known, since its file can be a copy that was put back later, and an earlier time does no harm, since nothing was signed
+// with the key before it was made.
 var always = time.Unix(0, 0).UTC()
 
 // target is a file of the repository.
 type target struct {
 	text  []byte
-	usage string // what cosign's older clients use it for, if they do
-	uri   string // of the service whose signatures it verifies
+	usage string // what older versions of cosign use the file for; empty if they do not
+	uri   string // of the service whose signatures the file verifies
 }
 
 // trust makes the files by which clients trust the stack, by the names that the public Sigstore gives them.

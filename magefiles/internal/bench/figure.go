@@ -44,7 +44,7 @@ func (s Series) String() string {
 	}
 }
 
-// number has three digits that matter.
+// number formats x with three significant digits.
 func number(x float64) string {
 	switch {
 	case x < 10:
@@ -56,8 +56,8 @@ func number(x float64) string {
 	}
 }
 
-// Aim is what a figure should be: at most, or at least, Limit. If the figure is compared with another, Limit is of their
-// ratio.
+// Aim is what a figure should be: at most, or at least, Limit. If the figure is compared with another one, Limit is a limit of the
+// ratio of their medians.
 type Aim struct {
 	AtLeast bool    `json:"at_least,omitempty"`
 	Limit   float64 `json:"limit"`
@@ -67,7 +67,7 @@ type Aim struct {
 type Figure struct {
 	Name     string  `json:"figure"`
 	Measured Series  `json:"measured"`
-	Against  string  `json:"against,omitempty"` // what Compared measured, in the same runs
+	Against  string  `json:"against,omitempty"` // what Compared is a measurement of, in the same runs
 	Compared *Series `json:"compared,omitempty"`
 	Aim      *Aim    `json:"aim,omitempty"`
 }

@@ -11,8 +11,8 @@ import (
 
 // Load is the result of many requests.
 type Load struct {
-	Latencies []time.Duration // of each that succeeded, sorted
-	Took      time.Duration   // from the first to the end of the last
+	Latencies []time.Duration // of the requests that succeeded, sorted
+	Took      time.Duration   // from the beginning of the first request to the end of the last
 }
 
 // rate is how many requests succeeded in a second.

@@ -130,7 +130,7 @@ func (b *benchmark) tutorial() []service.Service {
 	return slices.DeleteFunc(b.All(), func(one service.Service) bool { return !one.Tutorial })
 }
 
-// rig makes a throwaway stack beside others. Its start runs services.
+// rig makes a throwaway stack beside others. In that stack, the target start runs services.
 func (b *benchmark) rig(name string, tuning config.Tuning, services []service.Service, others ...*rig) (*rig, error) {
 	var beside []*stack.Throwaway
 	for _, other := range others {

@@ -121,7 +121,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 		if len(one.Listens) > 0 {
 			answers = fmt.Sprintf("(: </dev/tcp/127.0.0.1/%d) 2>/dev/null", r.Config.Port(one.Listens[0]))
 		}
-		// One that has ended is not waited for.
+		// The script fails if the daemon ends before its port is open.
 		script += fmt.Sprintf("until %s; do kill -0 $! || exit 1; sleep 0.02; done\n", answers)
 	}
 	// Two signals: Trillian's daemons sleep for seconds after one.
@@ -146,7 +146,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	// Kills the daemons that the script has left.
+	// This kills the daemons that the script has left running.
 	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }()
 	ready := make([]byte, len("ready\n"))
 	if _, err = out.Read(ready); err == nil {
@@ -187,14 +187,15 @@ func works(ctx context.Context, services ...service.Service) error {
 }
 
 // byTmux starts the daemons in windows of a tmux server of its own, with the pauses that the launch script of the old
-// tutorial has: a second each after the log server and after Dex. Its MariaDB ran already, so here the script waits for it.
+// tutorial has: a second each after the log server and after Dex. In the old tutorial MariaDB ran already; here it is started, and
+// byTmux waits for it.
 func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 	tmux := func(ctx context.Context, args ...string) (string, error) {
 		args = append([]string{"-f", os.DevNull, "-S", r.Config.Run("tmux")}, args...)
 		return command.Output(ctx, command.New(ctx, r.Config.Home(), os.Environ(), "tmux", args...))
 	}
 	defer func() {
-		// Ctrl-C has ended ctx, and the server is ended all the same.
+		// The tmux server is ended even if Ctrl-C has ended ctx.
 		ctx := context.WithoutCancel(ctx)
 		pids, _ := tmux(ctx, "list-panes", "-a", "-F", "#{pane_pid}")
 		endAll(strings.Fields(pids))

@@ -196,7 +196,7 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	pure := slices.DeleteFunc(slices.Clone(b.Packages), needsC)
 	withC := slices.DeleteFunc(slices.Clone(b.Packages), func(name string) bool { return !needsC(name) })
 	type goBuild struct{ env, packages []string }
-	// First those whose linking is short, since two calls of go(1) do not link side by side.
+	// The programs with cgo come first, since they are few and quickly linked: the two calls of go(1) run one after the other.
 	builds := slices.DeleteFunc([]goBuild{
 		{append(Env(b.Environ, true), "CC="+compiler), withC},
 		{Env(b.Environ, false), pure},
@@ -248,7 +248,7 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 			return err
 		}
 	}
-	// Last, so that an interrupted move is made again.
+	// The stamp is written last, so that an interrupted move is made again.
 	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp), 0o644)
 }
 

@@ -37,9 +37,9 @@ func (e *compileError) Error() string {
 	return fmt.Sprintf("%s does not build:\n%s", e.Folder, strings.TrimRight(e.Output, "\n"))
 }
 
-// Checkouts builds the programs of each source that is checked out, with the checkout's own go.mod, unless nothing in
-// it has changed. The programs that stand there stay as they are if it does not build. Of sources other than the one
-// called only, if that is not empty, those stay that have ever been built.
+// Checkouts builds the programs of each checkout that has changed since it was last built, with the checkout's own go.mod. If a
+// checkout does not compile, the programs that were built from it before stay. If only is not empty, the checkout of the source
+// of that name is built, and those of other sources only if they were never built.
 func (b *Builder) Checkouts(ctx context.Context, only string) error {
 	for _, source := range b.Config.Sources() {
 		folder, ok := b.Config.Checkouts[source.Name]
@@ -57,7 +57,7 @@ func (b *Builder) Checkouts(ctx context.Context, only string) error {
 func (b *Builder) builtFrom(source config.Source) string {
 	stamp, err := os.ReadFile(filepath.Join(b.Config.CheckoutPrograms(source), stampFile))
 	if err != nil {
-		return "" // never
+		return "" // they were never built
 	}
 	return string(stamp)
 }
@@ -165,9 +165,9 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	return nil
 }
 
-// wholePaths is the compiler's flag, quoted as in GOFLAGS, that keeps the paths of files in folder, which Flags would trim.
-// It names the folder, since otherwise the build cache would return packages with the paths of another checkout of the same
-// module.
+// wholePaths is the compiler's flag, quoted as in GOFLAGS, that keeps the whole paths of files in folder, which Flags would trim.
+// The flag names the folder: with a flag that is the same for every folder, the build cache would return packages with the paths
+// of another checkout of the same module.
 func wholePaths(folder string) (string, error) {
 	for _, quote := range []string{"'", `"`} {
 		if !strings.Contains(folder, quote) && !strings.Contains(folder, ";") && !strings.Contains(folder, "=>") {
@@ -177,7 +177,7 @@ func wholePaths(folder string) (string, error) {
 	return "", fmt.Errorf("the sources are in %q; accepted, to debug them, is a path without ; and => and without quotes of both kinds, which the compiler's flag -trimpath cannot be given: move them", folder)
 }
 
-// From says of which checkout and revision a program was built; it is empty for a pinned one.
+// From is the checkout and the revision that a program was built from; empty for a pinned program.
 func From(c config.Config, program string) string {
 	source, ok := c.CheckedOut(filepath.Base(program))
 	if !ok {

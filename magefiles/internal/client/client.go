@@ -167,7 +167,7 @@ func github(variables []Variable) (string, error) {
 	return out.String(), nil
 }
 
-// set are those of variables that have a value.
+// set returns those variables that have a value.
 func set(variables []Variable) []Variable {
 	return slices.DeleteFunc(slices.Clone(variables), func(v Variable) bool { return v.Unset })
 }

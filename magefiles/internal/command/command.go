@@ -59,7 +59,8 @@ func Output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	return stdout.String(), wrap(ctx, cmd, err, &stderr, &stdout)
 }
 
-// OwnOutput is Output for a program of this project's, whose words on standard error are the error, without a frame.
+// OwnOutput is Output for a program of this project's own: the text of the error is what that program wrote to standard error, and
+// nothing else.
 func OwnOutput(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	out, err := Output(ctx, cmd)
 	if failure := (*Error)(nil); errors.As(err, &failure) && failure.Output != "" {
@@ -68,8 +69,8 @@ func OwnOutput(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	return out, err
 }
 
-// Combined runs cmd and returns what it wrote to standard output and standard error, in the order in which it came. Each
-// of also gets it at once.
+// Combined runs cmd and returns what it wrote to standard output and standard error, in the order in which it came. The writers
+// in also get the same output while the program runs.
 func Combined(ctx context.Context, cmd *exec.Cmd, also ...io.Writer) (string, error) {
 	var output bytes.Buffer
 	cmd.Stdout = io.MultiWriter(append(also, &output)...)
@@ -98,8 +99,8 @@ func wrap(ctx context.Context, cmd *exec.Cmd, err error, said ...*bytes.Buffer) 
 	return failure
 }
 
-// GoTest runs go(1) in the folder dir with its output on this process's. When ctx ends, tests get the time to remove what
-// they have made.
+// GoTest runs go(1) in the folder dir, with this process's standard output and standard error. When ctx ends, the tests get 30
+// seconds to remove what they have made.
 func GoTest(ctx context.Context, dir string, environ []string, args ...string) error {
 	cmd := New(ctx, dir, environ, "go", args...)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }

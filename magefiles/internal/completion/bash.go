@@ -1,6 +1,7 @@
 package completion
 
-// bash also works in bash 3.2, which macOS has; there, a space that is one too many has to be deleted.
+// bash is the script for bash. It also works in bash 3.2, which macOS has, but there a space stays after some completions that the
+// user has to delete.
 const bash = `# Completes mage and "go tool mage" in bash.
 {{template "expect" .}}
 _sigstore_local_complete() {

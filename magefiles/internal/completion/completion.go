@@ -15,7 +15,7 @@ import (
 	"sigstore-local/magefiles/runner"
 )
 
-// shells are those that there is a script for.
+// shells lists the shells that there is a script for.
 func shells() []string { return []string{"bash", "zsh", "fish"} }
 
 // Print writes to out the script of a shell for the compiled targets of the project in the folder root.
@@ -36,10 +36,10 @@ func Print(out io.Writer, shell, root string, names map[string][]string) error {
 	return err
 }
 
-// scriptFor returns the text to be evaluated by a shell at its start. It holds all that it completes, so that a key press runs no
-// program: the targets of list, their flags, and for the first argument of a target the words that names has by the target's
-// name, or that the argument's comment lists. It completes only in a checkout of this project; elsewhere, and for go's other
-// commands, it calls what completed them before.
+// scriptFor returns the script that a shell evaluates at its start. The script holds every word that it completes, so that a key
+// press runs no program: the targets of list, their flags, and for the first argument of a target the words that names has for
+// that target, or that the argument's comment lists. The script completes only in a checkout of this project. Elsewhere, and for
+// go's other commands, it calls what completed them before.
 func scriptFor(shell string, list targets.List, names map[string][]string) (string, error) {
 	texts := map[string]string{"bash": bash, "zsh": zsh, "fish": fish}
 	text, ok := texts[shell]

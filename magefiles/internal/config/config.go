@@ -49,7 +49,7 @@ var (
 	Callback = Port{"CALLBACK", 5557} // cosign's, while it waits until somebody has signed in
 )
 
-// shared lists these ports.
+// shared lists the ports above.
 func shared() []Port {
 	return []Port{Registry, LogServer, Rekor, CT, Dex, Fulcio, TSA, RekorTiles, TUF, Debug, Callback}
 }
@@ -69,7 +69,8 @@ const (
 
 var secrets = []Secret{DatabasePassword, HSMPIN, HSMSOPIN, CTKeyPassword, DexPassword, CosignPassword}
 
-// ProtectsFile is what was made with the secret s, and is of no use without it; empty if another secret would do.
+// ProtectsFile is the path of the file or folder that was made with the secret s and is of no use without it; empty if a new secret
+// can take the place of s at any time.
 func (c Config) ProtectsFile(s Secret) string {
 	switch s {
 	case DatabasePassword:
@@ -651,7 +652,7 @@ func (c Config) Home() string { return filepath.Join(c.State, "home") }
 func (c Config) FromHome(path string) string {
 	relative, err := filepath.Rel(c.Home(), path)
 	if err != nil {
-		return path // of two absolute paths there always is one
+		return path // not reached: between two absolute paths there always is a relative one
 	}
 	return relative
 }

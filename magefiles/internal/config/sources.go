@@ -21,9 +21,9 @@ type Source struct {
 	Module string
 	// Programs are the folders of its programs in the checkout, by the programs' names.
 	Programs map[string]string
-	// Restart is the target that brings up what was built anew; empty if nothing of it runs in the background.
+	// Restart is the target that restarts the source's services after a build; empty if the source has no service.
 	Restart string
-	// Demo is the target that shows that it works.
+	// Demo is the target that shows that the source's programs work.
 	Demo string
 }
 

@@ -1,4 +1,5 @@
-// Package cosign makes key pairs with cosign, and knows in which words cosign v2 refuses. Another failure is no refusal.
+// Package cosign makes key pairs with cosign, and knows the words in which cosign v2 refuses a signature. A failure in other words
+// is not a refusal.
 package cosign
 
 import "regexp"

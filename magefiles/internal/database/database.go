@@ -1,5 +1,5 @@
-// Package database makes and asks the stack's MariaDB: its data folder, its accounts, and the schema and trees of
-// Trillian.
+// Package database makes what the stack's MariaDB needs: the data folder, the accounts, and Trillian's schema and trees. It also
+// changes an entry of Rekor's, for the attack on the log.
 package database
 
 import (
@@ -50,7 +50,7 @@ func Install(ctx context.Context, c config.Config, server, installer string) err
 	if _, err := os.Stat(data); err == nil {
 		return nil
 	}
-	// First, since a password that is missed once there is data is a lost one.
+	// The password is made before the data: if there is data and no password, then the password was lost.
 	if _, err := statedir.Secret(c, config.DatabasePassword); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func connect(c config.Config, name, password string) (*sql.DB, error) {
 	settings := mysql.NewConfig()
 	settings.User, settings.Passwd, settings.DBName = "root", password, name
 	settings.Net, settings.Addr = "unix", c.DatabaseSocket()
-	// What the driver logs is what it returns as an error too.
+	// The driver's log is dropped: the driver returns the same as errors.
 	settings.Logger = &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(settings)
 	if err != nil {
@@ -122,7 +122,7 @@ func isError(err error, number uint16) bool {
 	return errors.As(err, &serverErr) && serverErr.Number == number
 }
 
-// Ping asks the server for something that it answers only once it can be used.
+// Ping makes a request that the server answers only once clients can use it.
 func Ping(ctx context.Context, c config.Config) error {
 	db, err := open(ctx, c, "")
 	if err != nil {
@@ -160,7 +160,7 @@ func Prepare(ctx context.Context, c config.Config) error {
 	}
 	statements = append(statements, "USE trillian")
 	statements = append(statements, split(string(schema))...)
-	// Last, so that what comes before is done again if this is interrupted.
+	// root's password is set last: if this is interrupted, root still gets in without one, and all statements are executed again.
 	statements = append(statements, fmt.Sprintf("ALTER USER root@localhost IDENTIFIED BY '%s'", password))
 	strangers, err := strangers(ctx, db)
 	if err != nil {

@@ -28,7 +28,7 @@ type Finding struct {
 	Check string `json:"check"`
 	OK    bool   `json:"ok"`
 	Found string `json:"found"`
-	Fix   string `json:"fix,omitempty"` // a command, or what to do, if it is not OK
+	Fix   string `json:"fix,omitempty"` // a command, or what to do, if the check failed
 }
 
 // examiner examines a stack.

@@ -68,12 +68,12 @@ func Watch(ctx context.Context, c config.Config, out *console.Console, identity 
 	}
 }
 
-// unkept says whether err is about a log that has not kept its promise.
+// unkept says whether err means that the log has not kept its promise to show every entry, unchanged, to everybody.
 func unkept(err error) bool {
 	return errors.Is(err, rekorlog.ErrNotInTree) || errors.Is(err, rekorlog.ErrInconsistent)
 }
 
-// broken gives an error for which unkept is true the exit code for it.
+// broken gives err the exit code BrokenLog if unkept is true for it.
 func broken(err error) error {
 	if unkept(err) {
 		return exitcode.New(exitcode.BrokenLog, "%w", err)
@@ -139,7 +139,7 @@ func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry)
 	if all {
 		first = 0
 	}
-	// Each entry comes with a checkpoint of its own, which has to be of the same tree.
+	// Each entry comes with the log's checkpoint of that moment, which has to be of the same tree.
 	shown := newer
 	err = m.log.Entries(ctx, first, newer.Size, func(entry rekorlog.Entry) error {
 		checkpoint, err := m.log.Check(entry)

@@ -1,5 +1,5 @@
-// Package nearest finds what may have been meant by a word that is not known. It imports little, since each call of `go
-// tool` reads all that its tool imports.
+// Package nearest finds the known words that are most like an unknown one, which may be a misspelt one. It imports little, since
+// each call of `go tool` reads all that its tool imports.
 package nearest
 
 import "strings"

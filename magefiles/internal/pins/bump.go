@@ -13,7 +13,8 @@ import (
 	"sigstore-local/magefiles/internal/console"
 )
 
-// Show prints what is pinned beside what is newest, in the form table or json; why that is not known goes to out.
+// Show prints the pinned and the newest version of each module, in the form table or json. If a newest version is not known, it
+// prints the reason to out.
 func (p Pins) Show(ctx context.Context, form string, out *console.Console) error {
 	all, err := p.List(ctx)
 	if err != nil {
@@ -49,7 +50,7 @@ func (p Pins) Bump(ctx context.Context, module string, environ []string) error {
 		return err
 	}
 	return p.move(ctx, path, version, os.Stderr, func(ctx context.Context) error {
-		// In processes of their own, which are compiled with the versions that now are pinned.
+		// These run in processes of their own, which are compiled with the versions that are pinned now.
 		for _, args := range [][]string{{"tool", "mage", "build"}, {"test", "-count=1", "-timeout=80m", "./magefiles/e2e"}} {
 			fmt.Fprintln(os.Stderr, "go", strings.Join(args, " "))
 			if err := command.GoTest(ctx, p.Root, build.Env(environ, true), args...); err != nil {

@@ -31,8 +31,9 @@ import (
 type Pins struct {
 	Root    string
 	Environ []string
-	// Repositories are the URLs of git repositories, by module, of modules whose release tags are not versions to Go, since
-	// their module paths lack the major version. Such a release is pinned by its commit, with the tag in a comment.
+	// Repositories has the URLs of git repositories, by the paths of their modules. It is for modules whose release tags Go does
+	// not take for versions, since their module paths lack the major version. go.mod pins such a release by its commit, and
+	// names the tag in a comment.
 	Repositories map[string]string
 }
 
@@ -40,9 +41,9 @@ type Pins struct {
 type Pin struct {
 	Module  string `json:"module"`
 	Pinned  string `json:"pinned"`
-	Release string `json:"release,omitempty"` // the release that a pinned commit is
+	Release string `json:"release,omitempty"` // the tag of the release, if a commit is pinned
 	Newest  string `json:"newest"`            // "unknown" if it cannot be looked up
-	Error   string `json:"error,omitempty"`   // why it is not known
+	Error   string `json:"error,omitempty"`   // why the newest version is unknown
 }
 
 // Version is the pinned version as people call it.
@@ -312,7 +313,7 @@ func within(pkg, module string) bool { return pkg == module || strings.HasPrefix
 
 var releaseComment = regexp.MustCompile(`release (v[0-9][\w.+-]*)`)
 
-// release is the release that the comment of a requirement names.
+// release is the release that the comment of a requirement in go.mod names; empty if it names none.
 func release(required *modfile.Require) string {
 	for _, comment := range required.Syntax.Suffix {
 		if found := releaseComment.FindStringSubmatch(comment.Token); found != nil {
@@ -322,8 +323,8 @@ func release(required *modfile.Require) string {
 	return ""
 }
 
-// Releases reads go.mod in the folder root and returns what names a module's version as people call it: the release that a
-// comment names beside exactly that version, or else the version itself.
+// Releases reads go.mod in the folder root and returns a function that gives a module's version the name that people use: the
+// release that the comment of the requirement names, if go.mod pins exactly that version, or else the version itself.
 func Releases(root string) (func(module, version string) string, error) {
 	mod, err := Pins{Root: root}.read()
 	if err != nil {
@@ -340,7 +341,8 @@ func Releases(root string) (func(module, version string) string, error) {
 	}, nil
 }
 
-// comment names the release beside the commit that go.mod pins, or none if tag is empty.
+// comment writes the tag of a release into the comment of the requirement of the module path in go.mod, where the release's commit
+// is pinned. With an empty tag it removes such a comment.
 func (p Pins) comment(path, tag string) error {
 	mod, err := p.read()
 	if err != nil {
@@ -349,7 +351,7 @@ func (p Pins) comment(path, tag string) error {
 	required := p.required(mod, path)
 	var notes []string
 	if required.Indirect {
-		// go(1) keeps the rest of the comment only if this comes first.
+		// go(1) finds an indirect requirement by the beginning of its comment: "indirect" alone, or "indirect;" and more words.
 		notes = append(notes, "indirect")
 	}
 	if tag != "" {

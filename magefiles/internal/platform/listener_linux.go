@@ -44,8 +44,8 @@ func ListenerPID(address string) int {
 	return 0
 }
 
-// locals are, by the host that is asked for, the local addresses of sockets that take what is sent to it, as proc(5) writes
-// them: itself, 0.0.0.0, ::, and for 127.0.0.1 ::ffff:127.0.0.1.
+// locals has, for an address that a client connects to, the local addresses of sockets that accept this connection, in the form
+// of proc(5): the address itself, 0.0.0.0 or ::, and for 127.0.0.1 also ::ffff:127.0.0.1.
 var locals = map[string][]string{
 	"127.0.0.1": {"0100007F", "00000000", strings.Repeat("0", 32), "0000000000000000FFFF00000100007F"},
 	"::1":       {"00000000000000000000000001000000", strings.Repeat("0", 32)},

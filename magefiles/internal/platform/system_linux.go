@@ -69,6 +69,6 @@ func Program(pid int) string {
 	if err != nil {
 		return ""
 	}
-	// A program that was built anew since has its old file deleted.
+	// Linux adds this to the path of a file that was deleted, as when the program was built again after the process started.
 	return strings.TrimSuffix(path, " (deleted)")
 }

@@ -126,8 +126,8 @@ func PortFree(c config.Config, port config.Port) error {
 // spare is the room on the disk without which no service is started: for its log, its configuration, a little data.
 const spare = 16_000_000 // bytes
 
-// Check finds out, of a service that runs or not, what would keep it from being started: its program, its ports, the room on the
-// disk, and what its configuration is made of.
+// Check returns an error if s could not be started, whether it runs now or not: because of its program, its ports, the room on the
+// disk, or what its configuration is made of.
 func (e *Engine) Check(s Service) error {
 	p, alive, err := e.running(s)
 	if err != nil {
@@ -138,7 +138,8 @@ func (e *Engine) Check(s Service) error {
 	}
 	for _, port := range s.Listens {
 		err := e.portFree(s, port)
-		// Delve's child is it that listens. Where the system does not tell who does, it is taken for the service.
+		// A port that s itself holds is no obstacle. Under Delve, the listener is Delve's child, whose PID is not known here. If
+		// the system does not tell who listens (the PID is 0), the listener is taken for s.
 		if listener := platform.ListenerPID(e.Config.Address(port)); err != nil && alive && (listener == p.pid || listener == 0 || e.UnderDelve(s)) {
 			continue
 		}
@@ -157,8 +158,8 @@ func (e *Engine) Check(s Service) error {
 	return nil
 }
 
-// portFree is PortFree for a port of s. A daemon whose PID file was deleted is nobody's to stop any more, and still has the
-// port: it is named as what it is.
+// portFree is PortFree for a port of s. If s runs although its PID file was deleted, no target can stop it, and it still holds the
+// port: the error then says how to end it.
 func (e *Engine) portFree(s Service, port config.Port) error {
 	err := PortFree(e.Config, port)
 	if err == nil {
@@ -171,8 +172,9 @@ func (e *Engine) portFree(s Service, port config.Port) error {
 	return fmt.Errorf("%w (if that is this stack's own, whose PID file %s is gone, `kill %d` ends it)", err, e.pidFile(s), pid)
 }
 
-// launch starts the program of s in a session of its own, so that neither Ctrl-C nor a closed terminal ends it, with a
-// file as its output, since a pipe would die with this process and keep its caller waiting.
+// launch starts the program of s in a session of its own, so that neither Ctrl-C nor a closed terminal ends it. Its output goes to
+// a file: a pipe to this process would break when this process ends, and this process's own standard output, if that is a pipe,
+// would stay open and keep its reader waiting.
 func (e *Engine) launch(s Service) (*exec.Cmd, error) {
 	if err := rotate(e.Config.Log(s.Name)); err != nil {
 		return nil, err
@@ -195,8 +197,8 @@ func (e *Engine) launch(s Service) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// Env is the environment of s. Most of the user's variables are kept from daemons: Rekor would read PORT, and others proxies
-// and credentials.
+// Env is the environment of s. Daemons do not get most of the user's variables: Rekor would read PORT, and other programs would
+// read proxies and credentials.
 func (e *Engine) Env(s Service) []string {
 	env := []string{
 		"HOME=" + e.Config.Home(),
@@ -208,15 +210,15 @@ func (e *Engine) Env(s Service) []string {
 		}
 	}
 	if e.Config.Tuning == config.TunedLocal {
-		env = append(env, lessCollection...)
+		env = append(env, rareCollection...)
 	}
 	return append(env, s.Env...)
 }
 
-// lessCollection lets a Go program's heap grow to five times what is in use, rather than to twice, before garbage is
-// collected, up to a size that no daemon reaches. A heap is small at first, and collecting garbage each time that it doubles
-// takes a sixth of a start.
-var lessCollection = []string{"GOGC=400", "GOMEMLIMIT=256MiB"}
+// rareCollection makes a Go program collect garbage when its heap has grown to five times what is in use, rather than to twice.
+// The heap of a daemon is small at first, and collecting garbage each time that it doubles takes a sixth of a start. The memory
+// limit, which no daemon reaches in normal use, makes collections frequent again before a large heap grows to five times its size.
+var rareCollection = []string{"GOGC=400", "GOMEMLIMIT=256MiB"}
 
 const (
 	poll         = 4 * time.Millisecond
@@ -238,7 +240,7 @@ func (e *Engine) waitReady(ctx context.Context, s Service, dead func() error) er
 		if waiting.Err() == nil || answer == nil {
 			answer = err
 		}
-		// Checked after the probe: if the daemon has died, another process may have answered.
+		// This is checked after the probe: if the daemon has died, it may have been another process that answered.
 		if deadErr := dead(); deadErr != nil {
 			return deadErr
 		}

@@ -12,7 +12,7 @@ type State string
 
 // The states of a service.
 const (
-	Stopped      State = "stopped"       // it was never started, was stopped, or ended with the system
+	Stopped      State = "stopped"       // it was never started, was stopped, or ended when the system was shut down
 	Starting     State = "starting"      // it runs and is not ready, and was started a moment ago
 	Ready        State = "ready"         // it answers its probe
 	NotAnswering State = "not answering" // it runs and does not answer its probe

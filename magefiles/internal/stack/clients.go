@@ -47,10 +47,10 @@ func (s *Stack) Shell(ctx context.Context, line string) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Dir, cmd.Env = os.Getenv(project.CalledFrom), env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	// Mage gives a target five seconds to end after Ctrl-C, two of which are the services'.
+	// Mage gives a target five seconds to end after Ctrl-C. The command gets two of them, and stopping the services the rest.
 	cmd.Cancel = func() error {
 		if term.IsTerminal(int(os.Stdin.Fd())) {
-			return nil // the terminal has sent it the signal
+			return nil // Ctrl-C at a terminal reaches the command directly
 		}
 		return cmd.Process.Signal(syscall.SIGINT)
 	}

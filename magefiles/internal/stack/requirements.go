@@ -87,7 +87,8 @@ func MariaDBPrograms(c config.Config) (server, installer string, err error) {
 	return server, installer, nil
 }
 
-// KnownMariaDB is CheckMariaDB, once for each server program, since it takes half as long as a warm start of MariaDB.
+// KnownMariaDB calls CheckMariaDB once for each server program and remembers the result, since the check takes half as long as a
+// warm start of MariaDB.
 func KnownMariaDB(ctx context.Context, c config.Config, server string) error {
 	info, err := os.Stat(server)
 	if err != nil {

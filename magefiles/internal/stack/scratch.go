@@ -27,9 +27,9 @@ type Scratch struct {
 
 	stack   *Stack
 	sweeper *exec.Cmd
-	said    *bytes.Buffer  // by the sweeper
-	alive   io.WriteCloser // sweep sees it closed, by Close or with this process
-	short   *Scratch       // of paths that would be too long in Dir; nil until one is asked for
+	said    *bytes.Buffer  // what the sweeper has printed
+	alive   io.WriteCloser // the sweeper's standard input; closed by Close, or when this process ends
+	short   *Scratch       // for stacks whose sockets' paths would be too long in Dir; nil until there is one
 }
 
 // NewScratch makes a scratch folder in the state folder, since the stack's secrets can be copied into it.

@@ -46,13 +46,13 @@ type Stack struct {
 	Console *console.Console
 	Engine  *service.Engine
 
-	// Changes counts how often the stack may have become another one: by a start, a stop or a reset, or because other processes
-	// were let at it.
+	// Changes counts how often the stack may have changed: by a start, a stop or a reset, or by another process, after the lock was
+	// released.
 	Changes atomic.Int64
 
 	installing sync.Mutex // package managers run one at a time
 
-	reading sync.Once // go.mod
+	reading sync.Once // of go.mod
 	release func(module, version string) string
 
 	holding sync.Mutex

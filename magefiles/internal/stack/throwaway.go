@@ -21,8 +21,8 @@ type Throwaway struct {
 	Environ []string // the environment of commands for this stack
 }
 
-// Throwaway describes a stack in the folder name of a scratch folder. Its start runs services, on ports that are free and not
-// those of others.
+// Throwaway describes a stack in the folder name of a scratch folder. In that stack, the target start runs the services of the
+// given names, on ports that are free and not used by others.
 func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, services []string, others ...*Throwaway) (*Throwaway, error) {
 	var taken []int
 	for _, other := range others {
@@ -46,13 +46,15 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 		settings = append(settings, port.Variable()+"="+strconv.Itoa(number))
 	}
 	programs := []string{"SIGLOCAL_MARIADBD"}
-	// Another module than SoftHSM keeps its tokens outside the stack's folder, where a throwaway one would stay.
+	// Another module than SoftHSM keeps its tokens outside the stack's folder, so a throwaway stack's token would not be deleted
+	// with that folder.
 	if strings.Contains(filepath.Base(s.Config.PKCS11Module), "softhsm") {
 		programs = append(programs, "SIGLOCAL_PKCS11_MODULE")
 	}
 	needed := append(service.UsedBy(s.All(), services), services...)
 	for _, one := range s.All() {
-		// Others are not built for it: upstream's timestamp authority, for one, would want a port that s has.
+		// The throwaway stack uses checkouts only for the services that it runs. Upstream's timestamp authority, for example,
+		// would need a port that s holds.
 		if one.Source != nil && slices.Contains(needed, one.Name) {
 			programs = append(programs, one.Source.Variable())
 		}

@@ -59,8 +59,8 @@ func WriteSecret(path string, text []byte) error {
 	return renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
-// Copy copies the folder from to the folder to, which has none of its files. A copy has its original's mode from the start, so that what is secret can
-// be read by its owner only at all times, which os.CopyFS does not promise.
+// Copy copies the folder from to the folder to, in which none of the copied files may exist. Each copy has its original's mode from
+// the start, so that nobody but its owner can read a secret at any time. os.CopyFS does not promise that.
 func Copy(to, from string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
