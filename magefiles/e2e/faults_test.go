@@ -24,8 +24,8 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-// rounds is how often a fault is repeated: as often as docs/numbers.md says with FAULT_ROUNDS=full, which
-// `go tool mage test -faults` sets, and a tenth of that otherwise.
+// rounds is how often a fault is repeated. With FAULT_ROUNDS=full, which `go tool mage test -faults` sets, that is full, the number
+// in docs/numbers.md; otherwise it is a tenth of that, and at least 2.
 func rounds(full int) int {
 	if os.Getenv("FAULT_ROUNDS") == "full" {
 		return full
@@ -33,10 +33,10 @@ func rounds(full int) int {
 	return max(2, full/10)
 }
 
-// dice are the same in every run.
+// dice returns random numbers, which are the same in every run of a test.
 func dice(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
 
-// figures collects durations for a test's last line.
+// figures collects durations, whose median and maximum a test logs at its end.
 type figures []time.Duration
 
 func (f figures) String() string {
@@ -99,7 +99,7 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 			t.Errorf("after %s was killed the others are %v, not %v", victim, after, before)
 		}
 	}
-	// The last word is a signature made with all of them up.
+	// At the end the clients have to sign again, with all services running.
 	for have := len(clients.snapshot()); len(clients.snapshot()) < have+4; time.Sleep(50 * time.Millisecond) {
 		if t.Context().Err() != nil {
 			t.Fatal("nobody can sign any more")
@@ -115,7 +115,7 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 		count, len(signed), clients.failed, named, healed)
 }
 
-// snapshot is what was signed until now.
+// snapshot returns the signatures that were made until now.
 func (c *signers[T]) snapshot() []T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,7 +161,7 @@ func TestFaultRekorV2IsKilledWhileClientsSign(t *testing.T) {
 	random := dice(6)
 	count := rounds(20)
 	for range count {
-		// It acknowledges what came to it once a second.
+		// Rekor v2 acknowledges uploads once a second, so each round gives it time for at least one.
 		time.Sleep(time.Duration(1000+random.IntN(1000)) * time.Millisecond)
 		if err := syscall.Kill(s.pids()["rekor-tiles"], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -210,7 +210,7 @@ func TestFaultSeveralStartsAtTheSameInstant(t *testing.T) {
 				}
 				ready += strings.Count(r.stderr, "is ready at")
 			}
-			// Each service was started by one of them; the others say that it runs.
+			// Each service was started by exactly one of the commands.
 			if ready != len(names) || len(running) != len(names) {
 				t.Errorf("round %d: %d services were started, and %v run", round, ready, running)
 			}
@@ -279,8 +279,8 @@ func allReady(states map[string]string) bool {
 	return true
 }
 
-// interrupt runs a target, sends sig to it after a while, waits until its processes are gone and says whether it was cut
-// short.
+// interrupt runs a target, sends sig to the command after the duration after, and waits until the command has ended. It returns
+// true if the command failed, and false if it had succeeded before.
 func (s *stack) interrupt(after time.Duration, sig syscall.Signal, target string) bool {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), deadline)
@@ -299,7 +299,7 @@ func (s *stack) interrupt(after time.Duration, sig syscall.Signal, target string
 	return cmd.ProcessState.ExitCode() != 0
 }
 
-// damages are what becomes of a file: what is left of its content, nil if it is deleted.
+// damages are the ways to damage a file. left returns what is left of the file's content, nil if the file is deleted.
 var damages = []struct {
 	name string
 	left func([]byte) []byte
@@ -318,7 +318,8 @@ var damages = []struct {
 }
 
 // TestFaultDamagedFiles damages each kind of file below the state folder in each way, while the stack is stopped and while it
-// runs. A start and a restart either name the file and leave what runs alone, or go on with nothing lost.
+// runs. A start or a restart after that must either fail with a message that names the file, and leave running services alone, or
+// succeed with nothing lost.
 func TestFaultDamagedFiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -334,7 +335,8 @@ func TestFaultDamagedFiles(t *testing.T) {
 			s := s.in(t)
 			for j, damage := range damages {
 				for k, running := range []bool{false, true} {
-					// Without all rounds each ninth file once, in a way and at a time that go round.
+					// Without FAULT_ROUNDS=full, each ninth file is damaged once, and the ways of damage and the states of the
+					// stack take turns.
 					if os.Getenv("FAULT_ROUNDS") != "full" && (i%9 != 0 || j != i/9%len(damages) || k != i/9%2) {
 						continue
 					}
@@ -348,7 +350,7 @@ func TestFaultDamagedFiles(t *testing.T) {
 						refused++
 					}
 					s.mage("stop")
-					// Those too whose PID file was deleted.
+					// A stop does not find a daemon whose PID file was deleted, so all daemons are killed.
 					for _, pid := range processes(t, s.config.State+"/") {
 						_ = syscall.Kill(pid, syscall.SIGKILL)
 					}
@@ -364,7 +366,8 @@ func TestFaultDamagedFiles(t *testing.T) {
 	t.Logf("%d damages to %d kinds of files: %d were named, %d did no harm; everything verifies once they are put back", cases, len(files), refused, healed)
 }
 
-// damaged damages a file of the stack, which is stopped or is started before that, and starts or restarts it.
+// damaged damages a file of the stopped stack, or first starts the stack if running is true. Then it starts the stack and, if it was
+// running, restarts it. It returns the result of the command that failed, or of the last one.
 func (s *stack) damaged(name, file string, left func([]byte) []byte, running bool) result {
 	s.t.Helper()
 	if running {
@@ -372,7 +375,7 @@ func (s *stack) damaged(name, file string, left func([]byte) []byte, running boo
 	}
 	content, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return result{} // gone when the stack runs, or there only then
+		return result{} // the file exists only while the stack is stopped, or only while it runs
 	}
 	if err != nil {
 		s.t.Fatal(err)
@@ -396,15 +399,15 @@ func (s *stack) damaged(name, file string, left func([]byte) []byte, running boo
 	named := []string{file, filepath.Base(file)}
 	switch {
 	case strings.HasPrefix(file, s.config.Data("mariadb")):
-		// What MariaDB says of its own files is in its log, which is shown and named.
+		// MariaDB names a damaged file of its own in its log only; the message shows the end of that log and names it.
 		named = []string{s.config.Log("mariadb"), s.config.Data("mariadb")}
 	case strings.HasPrefix(file, s.config.Data("hsm")):
-		// A token's files are the module's: their folder is named.
+		// Only the PKCS#11 module knows the token's files, so the message names their folder.
 		named = []string{s.config.Data("hsm")}
 	case strings.HasPrefix(file, s.config.Data("rekor-tiles")):
 		named = append(named, s.config.Data("rekor-tiles"), s.config.Log("rekor-tiles"))
 	case file == s.config.Run("mariadb.pid"):
-		// The other MariaDB, which has the files, is named in the log of the one that is started.
+		// Without this file a second MariaDB is started, and its log says that the first one holds the database's files.
 		named = append(named, s.config.Log("mariadb"))
 	}
 	if !slices.ContainsFunc(named, func(one string) bool { return strings.Contains(r.stderr, one) }) {
@@ -413,14 +416,15 @@ func (s *stack) damaged(name, file string, left func([]byte) []byte, running boo
 	if strings.Contains(r.stderr, "goroutine ") {
 		s.t.Errorf("%s: the message is a stack trace: %s", name, r)
 	}
-	// What a daemon alone can find in its data is found when it starts.
+	// Services may have been stopped only for damage in data, which a daemon finds when it starts and no check finds before.
 	if after := s.pids(); running && fmt.Sprint(after) != fmt.Sprint(before) && !strings.HasPrefix(file, s.config.Data("")) {
 		s.t.Errorf("%s: %v ran, and after the restart was refused %v", name, before, after)
 	}
 	return r
 }
 
-// nothingIsLost verifies what was signed before a file was damaged, of which the damaged stack has said nothing, and signs more.
+// nothingIsLost is for a damage after which the stack started without an error. It verifies what was signed before the damage, and
+// signs and verifies more.
 func (s *stack) nothingIsLost(name, file, image string) {
 	s.t.Helper()
 	for _, found := range []string{s.config.Data("registry"), s.config.Data("artifact"), s.config.Key("cosign"), s.config.SecretFile(config.CosignPassword)} {
@@ -429,7 +433,7 @@ func (s *stack) nothingIsLost(name, file, image string) {
 		}
 	}
 	if file == s.config.Data("monitor/checkpoint") {
-		// A file that is there was kept by rekor:monitor, which alone reads it.
+		// rekor:monitor alone writes and reads this file, so it has to name it.
 		if r := s.mage("rekor:monitor"); r.code != 0 && !strings.Contains(r.stderr, file) {
 			s.t.Errorf("%s: it is not named: %s", name, r)
 		}
@@ -458,7 +462,7 @@ try cosign verify-blob "$@" "$NEW" "$ARTIFACT"
 	s.env = env
 }
 
-// copyFolder makes the folder to what the folder from is.
+// copyFolder replaces the folder to by a copy of the folder from.
 func (s *stack) copyFolder(from, to string) {
 	s.t.Helper()
 	if r := s.run("/", "sh", "-ec", `rm -rf "$2" && cp -a "$1" "$2"`, "sh", from, to); r.code != 0 {
@@ -466,11 +470,12 @@ func (s *stack) copyFolder(from, to string) {
 	}
 }
 
-// kindsOfFiles lists the files of the stopped stack, of those that are many of a kind one each. Logs, temporary files and the
-// clients' caches are nobody's to read.
+// kindsOfFiles lists the files of the stopped stack, with one file for each kind of which there are many. It leaves out logs,
+// temporary files and the clients' caches, which no service reads.
 func (s *stack) kindsOfFiles() []string {
 	s.t.Helper()
-	// By the first that matches; what is between the parentheses tells the kinds apart.
+	// A file's kind is the first of these expressions that matches its path, with the text that its capturing group matches. Of the
+	// second expression, each file is a kind of its own. Files that an expression without such a group matches are left out.
 	kinds := []*regexp.Regexp{
 		regexp.MustCompile(`^(?:logs|tmp|home|support)/`),
 		regexp.MustCompile(`^data/(mariadb)/(?:ibdata1|ib_logfile0|aria_log_control|aria_log\.0+1|mysql/global_priv\.MAI|trillian/SequencedLeafData\.ibd)$`),
@@ -519,7 +524,7 @@ func TestFaultTheStateFolderIsCopiedToAnotherPath(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", s.config.State, other.config.State).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// The original runs: the copy has to leave it alone.
+	// The original stack runs, and the copied one has to leave it alone.
 	s.must("start")
 	before := s.pids()
 	other.must("start")
@@ -561,8 +566,9 @@ func TestFaultAStateFolderThatCannotBeUsed(t *testing.T) {
 	})
 	t.Run("read-only while it runs", func(t *testing.T) {
 		s := newStack(t)
-		// What runs is seen and left alone until the folder can be written to again. It is read-only for what comes later: a mount
-		// that has files open for writing cannot be made so.
+		// While the folder is read-only, status still works, and start, stop and restart fail and leave the running services alone.
+		// The services themselves can still write: the new mount is read-only only for files that are opened through it, since a
+		// mount with files that are open for writing cannot be made read-only.
 		script := `trap 'go tool mage stop >/dev/null 2>&1' EXIT # nobody outside sees what runs here
 go tool mage demo:rekor >/dev/null || exit 91
 mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 90
@@ -584,7 +590,7 @@ go tool mage stop; cat "$2"`
 	})
 	t.Run("a full disk while it runs", func(t *testing.T) {
 		s := newStack(t)
-		// No signature that was acknowledged is lost, and the stack works again once there is room.
+		// No acknowledged signature may be lost, and the stack must work again once there is room.
 		script := `mount -t tmpfs -o size=500m none "$1" || exit 90
 trap 'go tool mage stop >/dev/null 2>&1' EXIT
 go tool mage demo:rekor demo:bundle >/dev/null || exit 91
@@ -609,7 +615,7 @@ go tool mage stop; cat "$2"`
 		if err := os.Mkdir(s.config.State, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		// Full at the first start, full at a later one, and then no more.
+		// The disk is too small for the first start, full at a later start, and has room at the last one.
 		script := `mount -t tmpfs -o size=40m none "$1" || exit 90
 trap 'go tool mage stop >/dev/null 2>&1' EXIT # nobody outside sees what runs here
 go tool mage start 2>first && exit 91
@@ -642,7 +648,7 @@ func TestFaultEachPortIsTaken(t *testing.T) {
 	s.must("start", "stop")
 	for _, port := range s.config.Ports() {
 		if port == config.Debug || port == config.Callback {
-			continue // Delve's and cosign's, which nothing that start runs listens on
+			continue // these are Delve's and cosign's ports, and no service that start runs listens on them
 		}
 		l, err := net.Listen("tcp", s.config.Address(port))
 		if err != nil {
@@ -710,7 +716,7 @@ func TestFaultWhatTheStackStandsOnIsWrong(t *testing.T) {
 	})
 	t.Run("the clock was set back", func(t *testing.T) {
 		s := s.in(t)
-		// As if the newest tree head had been made while the clock was an hour ahead.
+		// Instead of setting the clock back, this moves the tree heads' times an hour ahead.
 		moveTreeHeads := func(hours int) {
 			password := strings.TrimSpace(s.read(s.config.SecretFile(config.DatabasePassword)))
 			db, err := sql.Open("mysql", fmt.Sprintf("root:%s@unix(%s)/trillian", password, s.config.DatabaseSocket()))

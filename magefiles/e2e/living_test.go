@@ -193,7 +193,8 @@ func TestLivingWithIt(t *testing.T) {
 	})
 }
 
-// checkRestarts restarts services that could not be started again, for a reason that is to be found before they are ended.
+// checkRestarts tries to restart services that could not be started again. The targets must find out why before they stop the
+// services, and leave them running.
 func (s *stack) checkRestarts() {
 	t := s.t
 	holder, err := net.Listen("tcp", "127.0.0.1:0")
@@ -205,8 +206,8 @@ func (s *stack) checkRestarts() {
 	database := s.config.SecretFile(config.DatabasePassword)
 	for _, test := range []struct {
 		service, target string
-		gone            string // a file that is moved away
-		garbled         string // one that holds something else
+		gone            string // a file or folder that is moved away before the restart
+		garbled         string // a file whose content is replaced before the restart
 		setting, want   string
 	}{
 		{service: "rekor", target: "rekor:restart", gone: s.config.Key("rekor.pem")},
@@ -259,7 +260,7 @@ func (s *stack) checkRestarts() {
 	s.must("start")
 }
 
-// claims are what a token says.
+// claims returns the claims of an ID token, which is not verified.
 func claims(t *testing.T, token string) map[string]any {
 	t.Helper()
 	parts := strings.Split(strings.TrimSpace(token), ".")
@@ -324,7 +325,7 @@ func (s *stack) checkLogs() {
 			t.Errorf("%s is missing: %s", name, all)
 		}
 	}
-	// What comes later comes too, over a restart.
+	// -f also prints lines that are written later, even after a restart of the service.
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	cmd := s.command(ctx, s.config.Root, "go", "tool", "mage", "logs", "registry", "-f", "-n=0")
@@ -333,7 +334,7 @@ func (s *stack) checkLogs() {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The first status after the restart asks the new registry.
+	// The registry is restarted until the line that it logs at its start is printed: the first restart may come before logs follows.
 	for !strings.Contains(output.String(), "serving ") && ctx.Err() == nil {
 		s.must("restart", "registry")
 	}
@@ -378,13 +379,14 @@ func (s *stack) checkEnv() {
 	}
 }
 
-// checkClientsPage runs what a page says for a shell, and for clients that are built here.
+// checkClientsPage runs the commands of a page that are for a shell, and those for the clients that this project builds.
 func (s *stack) checkClientsPage(file string) {
 	t := s.t
 	page := s.read(filepath.Join(s.config.Root, file))
 	inShell := func(commands string) {
 		t.Helper()
-		// The page's commands are typed in the checkout; what they leave goes into the test's folder.
+		// The page's commands are meant to be typed in the checkout. Here only go(1) runs there, so that files that the commands
+		// write go into the test's folder.
 		script := `go() (cd "$ROOT" && command go "$@")` + "\n" + commands
 		r := s.run(s.home, "env", "ROOT="+s.config.Root, "sh", "-ec", script)
 		if r.code != 0 {
@@ -408,12 +410,12 @@ func (s *stack) checkClientsPage(file string) {
 		for _, setting := range code.FindAllStringSubmatch(row[2], -1) {
 			commands += setting[1] + "\n"
 		}
-		if found := code.FindStringSubmatch(row[3]); found != nil { // else it is the same as the row's before
+		if found := code.FindStringSubmatch(row[3]); found != nil { // otherwise the command is that of the row before
 			command = found[1]
 		}
 		inShell(commands + command)
 	}
-	// What kubectl would get.
+	// The manifest is what kubectl would read from its standard input.
 	manifest := regexp.MustCompile("(?s)```sh\n(kubectl apply .*?)```").FindStringSubmatch(page)
 	if manifest == nil {
 		t.Fatalf("%s has no TrustRoot", file)
@@ -505,7 +507,7 @@ func TestOnATerminal(t *testing.T) {
 			t.Logf("%v: %s", err, out)
 		}
 	})
-	// With a terminal there are marks in colour.
+	// At a terminal, progress has coloured marks.
 	terminal.run("env -u CI -u NO_COLOR TERM=screen go tool mage start")
 	terminal.shows("Sigstore runs.")
 	if screen := terminal.tmux("capture-pane", "-p", "-e"); !strings.Contains(screen, "\x1b[32m✓") {
