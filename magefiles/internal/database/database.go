@@ -95,7 +95,7 @@ func connect(c config.Config, name, password string) (*sql.DB, error) {
 func open(ctx context.Context, c config.Config, name string) (*sql.DB, error) {
 	password, err := statedir.Secret(c, config.DatabasePassword)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", service.ErrHopeless, err)
 	}
 	var denied error
 	for _, attempt := range []string{password, ""} {
