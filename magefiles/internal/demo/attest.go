@@ -78,7 +78,7 @@ func provenance(ctx context.Context, c config.Config, began time.Time) (string, 
 	text, err := json.MarshalIndent(object{
 		"buildDefinition": object{
 			"buildType":          builderID + "/ko",
-			"externalParameters": object{"package": imagePackage, "platform": "linux/" + runtime.GOARCH, "flags": build.Flags},
+			"externalParameters": object{"package": imagePackage, "platform": "linux/" + runtime.GOARCH, "flags": build.ImageFlags},
 			"resolvedDependencies": []object{{
 				"uri": "pkg:golang/" + module.Path + "@" + module.Version, "digest": object{"dirHash": hex.EncodeToString(hash)},
 			}},

@@ -187,13 +187,13 @@ func (d *Demo) buildImage() {
 	}
 	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", imagePackage}
 	d.say("Build rekor-cli's source into an image and push it to the local registry: something to sign.",
-		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.Flags), shellescape.QuoteCommand(args)))
+		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.ImageFlags), shellescape.QuoteCommand(args)))
 	folders, err := client.GoFolders(d.ctx, d.Config.Root)
 	if err != nil {
 		d.err = err
 		return
 	}
-	env := append(build.Env(d.env, false), folders...)
+	env := append(append(build.Env(d.env, false), "GOFLAGS="+build.ImageFlags), folders...)
 	said, err := command.Output(d.ctx, command.New(d.ctx, d.Config.Root, env, d.Config.Program(args[0]), args[1:]...))
 	if err != nil {
 		d.err = fmt.Errorf("step %d: %w", d.steps, err)
