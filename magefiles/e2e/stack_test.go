@@ -85,11 +85,11 @@ type stack struct {
 }
 
 // offsets gives each stack of this run ports that no other has, far from the default ones: no two default ports are a
-// small multiple of seven apart. They end before the ports that Linux gives to outgoing connections, and begin where
-// another run on this machine hardly does.
+// small multiple of seven apart. They are smaller than those of throwaway stacks (stack.Throwaway), and begin where another run
+// on this machine hardly does.
 var offsets atomic.Int32
 
-func init() { offsets.Store(rand.Int32N(1500)) }
+func init() { offsets.Store(rand.Int32N(400)) }
 
 var (
 	// live are the stacks of the tests that run, by folder.
@@ -143,7 +143,7 @@ func TestMain(m *testing.M) {
 // holdDefaultPorts listens on every default port, as another stack does that runs on this machine: nothing of a stack that has
 // other ports may need one of them. What is taken already is held too.
 func holdDefaultPorts() error {
-	for _, part := range parts {
+	for _, part := range append([]config.Part{{Ports: []config.Port{config.Debug, config.Callback}}}, parts...) {
 		for _, port := range part.Ports {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port.Default))
 			if errors.Is(err, syscall.EADDRINUSE) {

@@ -137,8 +137,9 @@ func (s *Stack) Beside(state string, own ...string) (*Stack, error) {
 
 // freePorts finds an offset with which every port is free and not in taken, the ports of stacks that do not run yet.
 func (s *Stack) freePorts(taken ...int) (map[config.Port]int, error) {
-	// The search begins at random, since two processes that search at the same time find the same ports free.
-	for offset := 12000 + rand.IntN(6000); offset < 24000; offset += 7 {
+	// The search begins at random, since two processes that search at the same time find the same ports free. The end-to-end
+	// tests give their stacks smaller offsets, so that none of them takes a port between its being found free and its use.
+	for offset := 14000 + rand.IntN(5000); offset < 24000; offset += 7 {
 		ports := map[config.Port]int{}
 		for _, port := range s.Config.Ports() {
 			ports[port] = port.Default + offset
