@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -160,6 +161,8 @@ func TestLivingWithIt(t *testing.T) {
 			t.Errorf("%s", r)
 		}
 	})
+	t.Run("a restart that cannot work leaves what runs alone", func(t *testing.T) { s.in(t).checkRestarts() })
+	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
 	t.Run("what was so already is said in a line, and not by who only asks", func(t *testing.T) {
 		s := s.in(t)
 		for _, test := range []struct {
@@ -167,15 +170,13 @@ func TestLivingWithIt(t *testing.T) {
 			lines   int
 		}{
 			{[]string{"start"}, 1}, {[]string{"rekor:start"}, 1}, {[]string{"registry:start"}, 1}, {[]string{"hsm:init"}, 1},
-			{[]string{"dex:token"}, 0}, {[]string{"fulcio:ca"}, 0}, {[]string{"env", "-token"}, 0}, {[]string{"build"}, 0},
+			{[]string{"dex:token"}, 0}, {[]string{"fulcio:ca"}, 0}, {[]string{"env", "-token"}, 0}, {[]string{"build"}, 0}, {[]string{"rekor:show", "0"}, 0},
 		} {
 			if r := s.must(test.targets...); strings.Count(r.stderr, "\n") != test.lines {
 				t.Errorf("%q says\n%s", test.targets, r.stderr)
 			}
 		}
 	})
-	t.Run("a restart that cannot work leaves what runs alone", func(t *testing.T) { s.in(t).checkRestarts() })
-	t.Run("everybody signs as themselves", func(t *testing.T) { s.in(t).signAsEach() })
 	t.Run("logs", func(t *testing.T) { s.in(t).checkLogs() })
 	t.Run("env in every form", func(t *testing.T) { s.in(t).checkEnv() })
 	t.Run("the commands of the page on clients work", func(t *testing.T) { s.in(t).checkClientsPage("docs/clients.md") })
@@ -204,6 +205,7 @@ func (s *stack) checkRestarts() {
 	defer holder.Close()
 	_, taken, _ := net.SplitHostPort(holder.Addr().String())
 	database := s.config.SecretFile(config.DatabasePassword)
+	untested := slices.Clone(names)
 	for _, test := range []struct {
 		service, target string
 		gone            string // a file or folder that is moved away before the restart
@@ -216,12 +218,14 @@ func (s *stack) checkRestarts() {
 		{service: "rekor-tiles", target: "rekorTiles:restart", gone: s.config.Key("rekor-tiles.pem")},
 		{service: "fulcio", target: "fulcio:restart", garbled: s.config.Key("ca-root.pem")},
 		{service: "log-server", target: "trillian:restart", garbled: database},
+		{service: "log-signer", gone: database},
 		{service: "dex", target: "dex:restart", garbled: database},
 		{service: "rekor", target: "rekor:restart", gone: database},
 		{service: "tuf", target: "tuf:restart", gone: s.config.Key("tuf")},
 		{service: "registry", target: "registry:restart", setting: config.Registry.Variable() + "=" + taken, want: "127.0.0.1:" + taken},
 		{service: "mariadb", setting: "SIGLOCAL_MARIADBD=/bin/true", want: "/bin/true"},
 	} {
+		untested = slices.DeleteFunc(untested, func(name string) bool { return name == test.service })
 		restore := func() {}
 		want := test.want + test.gone + test.garbled
 		switch {
@@ -246,9 +250,14 @@ func (s *stack) checkRestarts() {
 			if targets[0] == "" {
 				continue
 			}
+			began := time.Now()
 			r := s.mage(targets...)
 			if r.code == 0 || !strings.Contains(r.stderr, want) {
 				t.Errorf("%q without %s: %s", targets, want, r)
+			}
+			// Nothing is waited for that cannot come.
+			if took := time.Since(began); took > 15*time.Second {
+				t.Errorf("%q without %s took %s", targets, want, took)
 			}
 			if after := s.pids(); fmt.Sprint(after) != fmt.Sprint(before) {
 				t.Errorf("%q without %s: %v was running, and now %v", targets, want, before, after)
@@ -256,6 +265,9 @@ func (s *stack) checkRestarts() {
 		}
 		s.env = working
 		restore()
+	}
+	if len(untested) > 0 {
+		t.Errorf("no restart is tested of %v", untested)
 	}
 	s.must("start")
 }
@@ -440,59 +452,59 @@ func (s *stack) checkClientsPage(file string) {
 }
 
 func (s *stack) checkSupport() {
-	t := s.t
 	if r := s.must("bundle"); !strings.HasSuffix(r.stdout, ".tar.gz\n") || !strings.Contains(r.stderr, "`support`") {
-		t.Errorf("the old name: %s", r)
+		s.t.Errorf("the old name: %s", r)
 	}
-	name := strings.TrimSpace(s.must("support").stdout)
-	f, err := os.Open(name)
+	s.checkArchive(strings.TrimSpace(s.must("support").stdout))
+}
+
+// checkArchive looks into a support archive.
+func (s *stack) checkArchive(name string) {
+	t := s.t
+	t.Helper()
+	file, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 {
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	unpacked, err := gzip.NewReader(f)
+	unpacked, err := gzip.NewReader(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all bytes.Buffer
-	files := map[string]bool{}
-	archive := tar.NewReader(unpacked)
-	for {
+	var found []string
+	secrets := s.secrets()
+	if len(secrets) < 5 {
+		t.Fatalf("only these secrets are looked for: %v", slices.Collect(maps.Keys(secrets)))
+	}
+	for archive := tar.NewReader(unpacked); ; {
 		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[header.Name] = true
-		if _, err := io.Copy(&all, archive); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, want := range []string{"status.json", "doctor.json", "versions/go.mod", "config/rekor.yaml", "logs/fulcio.log"} {
-		if !files[want] {
-			t.Errorf("%s is missing", want)
-		}
-	}
-	secrets, err := filepath.Glob(filepath.Join(s.config.State, "secrets", "*"))
-	if err != nil || len(secrets) < 5 {
-		t.Fatalf("secrets are %v, %v", secrets, err)
-	}
-	for _, file := range secrets {
-		secret, err := os.ReadFile(file)
+		found = append(found, header.Name)
+		content, err := io.ReadAll(archive)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if bytes.Contains(all.Bytes(), bytes.TrimSpace(secret)) {
-			t.Errorf("the secret of %s is in it", file)
+		for secret, text := range secrets {
+			if strings.Contains(string(content), text) {
+				t.Errorf("%s shows %s", header.Name, secret)
+			}
+		}
+		if strings.Contains(string(content), "PRIVATE KEY-----") {
+			t.Errorf("%s shows a private key", header.Name)
 		}
 	}
-	if bytes.Contains(all.Bytes(), []byte("PRIVATE KEY-----")) {
-		t.Error("a private key is in it")
+	for _, want := range []string{"status.json", "doctor.json", "versions/go.mod", "config/rekor.yaml", "config/crypto11.json", "logs/fulcio.log", "logs/mariadb.log"} {
+		if !slices.Contains(found, want) {
+			t.Errorf("it has no %s: %v", want, found)
+		}
 	}
 }
 

@@ -276,7 +276,7 @@ func linePattern(line string) *regexp.Regexp {
 }
 
 // signOfLife matches the line that a step prints after a while if there is no terminal.
-var signOfLife = regexp.MustCompile(`^  ?[\w-]+ .*\(\S+s\)$`)
+var signOfLife = regexp.MustCompile(`^[\w-]+  .*\(\S+s\)$`)
 
 // outputLines are the lines of an output that are compared. Steps that run side by side end in any order, so their lines are
 // sorted.
@@ -332,13 +332,14 @@ func TestWhatPagesSayIsComparedButForWhatIsAside(t *testing.T) {
 	s.config.Root = "/checkout"
 	const expected = "✓ b is at localhost:1338 (0.1s)\n✓ a is in /home/you/sigstore-local (1m02s)\n…\nsha256:0123abcd… at 10:11:12\n"
 	for said, want := range map[string]bool{
-		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n":                     true,
-		"✓ b is at localhost:5338 (3m00s)\n✓ a is in /checkout (2.0s)\nmore\n\nsha256:aaaaaaaa at 00:00:00\n":               true,
-		"✓ c is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n":                     false,
-		"✓ a is in /elsewhere (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n":                    false,
-		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at noon\n":                         false,
-		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\nand more than that\n": false,
-		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\n":                                                    false,
+		"a           works (1m15s)\n✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n": true,
+		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n":                            true,
+		"✓ b is at localhost:5338 (3m00s)\n✓ a is in /checkout (2.0s)\nmore\n\nsha256:aaaaaaaa at 00:00:00\n":                      true,
+		"✓ c is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n":                            false,
+		"✓ a is in /elsewhere (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\n":                           false,
+		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at noon\n":                                false,
+		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\nsha256:aaaaaaaa22 at 00:00:00\nand more than that\n":        false,
+		"✓ a is in /checkout (2.0s)\n✓ b is at localhost:5338 (3m00s)\n":                                                           false,
 		"": false,
 	} {
 		if err := s.prints(expected, said); (err == nil) != want {

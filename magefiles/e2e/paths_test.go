@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"net/http"
@@ -42,7 +40,8 @@ func TestAStackInAFolderOfAnyNameWithATokenOfAnyLabel(t *testing.T) {
 	}
 	t.Run("the commands work when pasted", func(t *testing.T) { s.in(t).paste(demo.stdout) })
 	t.Run("attacks are noticed", func(t *testing.T) {
-		if r := s.in(t).must("demo:tamper"); !strings.Contains(r.stdout, " attacks, and each was noticed.") {
+		// Those that run daemons, which each get configuration, keys or data in a folder below the state folder.
+		if r := s.in(t).must("demo:tamper", "-only=other-ct-log,two-histories,other-audience"); !strings.Contains(r.stdout, "3 attacks, and each was noticed.") {
 			t.Errorf("%s", r)
 		}
 	})
@@ -139,46 +138,6 @@ func TestAStackInAFolderOfAnyNameWithATokenOfAnyLabel(t *testing.T) {
 	s.must("reset", "-yes")
 	if entries, err := os.ReadDir(s.config.State); err != nil || len(entries) != 0 {
 		t.Errorf("left are %v, %v", entries, err)
-	}
-}
-
-// checkArchive looks into a support archive.
-func (s *stack) checkArchive(name string) {
-	s.t.Helper()
-	file, err := os.Open(name)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer file.Close()
-	unpacked, err := gzip.NewReader(file)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var found []string
-	secrets := s.secrets()
-	for archive := tar.NewReader(unpacked); ; {
-		header, err := archive.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		found = append(found, header.Name)
-		content, err := io.ReadAll(archive)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		for secret, text := range secrets {
-			if strings.Contains(string(content), text) {
-				s.t.Errorf("%s shows %s", header.Name, secret)
-			}
-		}
-	}
-	for _, want := range []string{"config/rekor.yaml", "config/crypto11.json", "logs/fulcio.log", "logs/mariadb.log"} {
-		if !slices.Contains(found, want) {
-			s.t.Errorf("it has no %s: %v", want, found)
-		}
 	}
 }
 
