@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"runtime"
 
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
@@ -37,7 +39,8 @@ func Test(
 		environ = append(environ, "FAULT_ROUNDS=full")
 	}
 	for _, args := range [][]string{
-		{"test", "-count=1", "-timeout=80m", "./..."},
+		// The end-to-end tests wait for daemons for half of their time, so that each processor can do two at a time.
+		{"test", "-count=1", "-timeout=80m", fmt.Sprint("-parallel=", 2*runtime.GOMAXPROCS(0)), "./..."},
 		{"test", "-count=1", "-race", "./magefiles/internal/service"},
 	} {
 		if err := command.GoTest(ctx, s.Config.Root, environ, args...); err != nil {
