@@ -49,8 +49,18 @@ const stampFile = ".built-from"
 
 // needsC says whether a program needs cgo: those that load PKCS#11 modules do. With cgo, the others would contain C code for
 // a database and a compression, whose compilation is a tenth of the work of a build.
-func needsC(program string) bool {
-	return slices.Contains([]string{"fulcio", "hsm"}, path.Base(program))
+func needsC(pkg string) bool {
+	name, _ := Program(pkg)
+	return slices.Contains([]string{"fulcio", "hsm"}, name)
+}
+
+// Program is the name of a program and its import path, of an element of service.Service.Packages.
+func Program(pkg string) (name, importPath string) {
+	name, importPath, ok := strings.Cut(pkg, "=")
+	if !ok {
+		return path.Base(pkg), pkg
+	}
+	return name, importPath
 }
 
 // Env is environ, with the variables that decide how Go builds set as this project needs them.
@@ -62,7 +72,8 @@ func Env(environ []string, cgo bool) []string {
 	return append(slices.Clone(environ), "GOFLAGS="+Flags, "GOWORK=off", "CGO_ENABLED="+enabled)
 }
 
-// Builder builds Packages, import paths of programs, into the folder Config.Programs.
+// Builder builds Packages, programs in the form of service.Service.Packages, into the folder Config.Programs. Programs that
+// another stack of the checkout has had built there stay.
 type Builder struct {
 	Config   config.Config
 	Console  *console.Console
@@ -116,7 +127,7 @@ func (b *Builder) pinned(name string) string { return filepath.Join(b.Config.Pro
 // stamp identifies what the programs are built from: the pinned versions, this project's own code, the flags, Go.
 func (b *Builder) stamp() (string, error) {
 	hash := sha256.New()
-	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, Flags, b.Packages)
+	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, Flags)
 	files := []string{filepath.Join(b.Config.Root, "go.mod"), filepath.Join(b.Config.Root, "go.sum")}
 	for _, folder := range []string{"cmd", "internal"} {
 		err := filepath.WalkDir(filepath.Join(b.Config.Root, "magefiles", folder), func(path string, entry fs.DirEntry, err error) error {
@@ -146,15 +157,29 @@ func (b *Builder) stamp() (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
+// builtFromStamp lists the programs, in the form of Packages, that were built from stamp.
+func (b *Builder) builtFromStamp(stamp string) []string {
+	content, err := os.ReadFile(b.pinned(stampFile))
+	if err != nil {
+		return nil // nothing is built
+	}
+	lines := strings.Split(strings.TrimSuffix(string(content), "\n"), "\n")
+	if lines[0] != stamp {
+		return nil
+	}
+	return lines[1:]
+}
+
 // built says whether all programs are there and come from stamp.
 func (b *Builder) built(stamp string) bool {
-	content, err := os.ReadFile(b.pinned(stampFile))
-	if err != nil || string(content) != stamp {
-		return false
-	}
+	known := b.builtFromStamp(stamp)
 	names := []string{Schema}
-	for _, p := range b.Packages {
-		names = append(names, path.Base(p))
+	for _, pkg := range b.Packages {
+		name, _ := Program(pkg)
+		if !slices.Contains(known, pkg) {
+			return false
+		}
+		names = append(names, name)
 	}
 	for _, name := range names {
 		if info, err := os.Stat(b.pinned(name)); err != nil || info.Size() == 0 {
@@ -162,6 +187,26 @@ func (b *Builder) built(stamp string) bool {
 		}
 	}
 	return true
+}
+
+// layers puts the packages into groups in each of which the last elements of all paths differ. One go build writes all
+// programs of a group into one folder, under these names.
+func layers(packages []string) [][]string {
+	var all [][]string
+	for _, pkg := range packages {
+		_, importPath := Program(pkg)
+		at := slices.IndexFunc(all, func(layer []string) bool {
+			return !slices.ContainsFunc(layer, func(other string) bool {
+				_, otherPath := Program(other)
+				return path.Base(otherPath) == path.Base(importPath)
+			})
+		})
+		if at < 0 {
+			all, at = append(all, nil), len(all)
+		}
+		all[at] = append(all[at], pkg)
+	}
+	return all
 }
 
 // locked calls f with a lock on file, which every process takes that builds in the same folder.
@@ -191,25 +236,46 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	// The old programs are copied, since go build links only programs that are not up to date in the folder that it writes
-	// to.
-	if err := os.CopyFS(fresh, programsOnly{os.DirFS(b.Config.Programs)}); err != nil {
-		return err
-	}
 	step.Detail("reads the pinned modules")
-	pure := slices.DeleteFunc(slices.Clone(b.Packages), needsC)
-	withC := slices.DeleteFunc(slices.Clone(b.Packages), func(name string) bool { return !needsC(name) })
-	type goBuild struct{ env, packages []string }
-	// The programs with cgo come first, since they are few and quickly linked: the two calls of go(1) run one after the other.
-	builds := slices.DeleteFunc([]goBuild{
-		{append(Env(b.Environ, true), "CC="+compiler), withC},
-		{Env(b.Environ, false), pure},
-	}, func(one goBuild) bool { return len(one.packages) == 0 })
+	packages := slices.Clone(b.builtFromStamp(stamp))
+	for _, pkg := range b.Packages {
+		if !slices.Contains(packages, pkg) {
+			packages = append(packages, pkg)
+		}
+	}
+	slices.Sort(packages)
+	pure := slices.DeleteFunc(slices.Clone(packages), needsC)
+	withC := slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return !needsC(name) })
+	type goBuild struct {
+		env, packages []string
+		folder        string
+	}
+	// First those whose linking is short, since two calls of go(1) do not link side by side.
+	var builds []goBuild
+	for _, layer := range layers(withC) {
+		builds = append(builds, goBuild{append(Env(b.Environ, true), "CC="+compiler), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
+	}
+	for _, layer := range layers(pure) {
+		builds = append(builds, goBuild{Env(b.Environ, false), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
+	}
 	stale := map[string]bool{}
 	for _, one := range builds {
+		if err := os.MkdirAll(one.folder, 0o755); err != nil {
+			return err
+		}
+		var paths []string
+		for _, pkg := range one.packages {
+			name, importPath := Program(pkg)
+			paths = append(paths, importPath)
+			// The old program is copied, since go build links only programs that are not up to date in the folder that it
+			// writes to.
+			if err := copyProgram(filepath.Join(one.folder, path.Base(importPath)), b.pinned(name)); err != nil {
+				return err
+			}
+		}
 		// A program itself counts as stale until it is linked.
 		const libraries = `{{if and .Stale (ne .Name "main")}}{{.ImportPath}}{{end}}`
-		listed, err := command.Output(ctx, command.New(ctx, b.Config.Root, one.env, "go", append([]string{"list", "-deps", "-f", libraries}, one.packages...)...))
+		listed, err := command.Output(ctx, command.New(ctx, b.Config.Root, one.env, "go", append([]string{"list", "-deps", "-f", libraries}, paths...)...))
 		if err != nil {
 			return err
 		}
@@ -219,7 +285,11 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	}
 	done := progress{total: len(stale)}
 	for _, one := range builds {
-		args := append([]string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}, one.packages...)
+		args := []string{"build", "-v", "-ldflags=-s -w", "-o", one.folder + "/"}
+		for _, pkg := range one.packages {
+			_, importPath := Program(pkg)
+			args = append(args, importPath)
+		}
 		said, err := b.compile(ctx, command.New(ctx, b.Config.Root, one.env, "go", args...), step, &done)
 		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {
 			return &command.Error{Program: "go build", Err: err, Output: said}
@@ -239,21 +309,38 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	if err := renameio.WriteFile(filepath.Join(fresh, Schema), schema, 0o644); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(fresh)
-	if err != nil {
-		return err
-	}
 	// Without a stamp, a move that is interrupted halfway does not pass for a complete build.
 	if err := os.Remove(b.pinned(stampFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, entry := range entries {
-		if err := os.Rename(filepath.Join(fresh, entry.Name()), b.pinned(entry.Name())); err != nil {
-			return err
+	if err := os.Rename(filepath.Join(fresh, Schema), b.pinned(Schema)); err != nil {
+		return err
+	}
+	for _, one := range builds {
+		for _, pkg := range one.packages {
+			name, importPath := Program(pkg)
+			if err := os.MkdirAll(filepath.Dir(b.pinned(name)), 0o755); err != nil {
+				return err
+			}
+			if err := os.Rename(filepath.Join(one.folder, path.Base(importPath)), b.pinned(name)); err != nil {
+				return err
+			}
 		}
 	}
-	// The stamp is written last, so that an interrupted move is made again.
-	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp), 0o644)
+	// Last, so that an interrupted move is made again.
+	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp+"\n"+strings.Join(packages, "\n")+"\n"), 0o644)
+}
+
+// copyProgram copies a program, if it is there.
+func copyProgram(to, from string) error {
+	content, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o755)
 }
 
 // progress is how many packages have been compiled, of how many; of unknown many if total is negative.
@@ -300,14 +387,4 @@ func (b *Builder) compile(ctx context.Context, cmd *exec.Cmd, step *console.Step
 		return "", context.Cause(ctx)
 	}
 	return said, err
-}
-
-// programsOnly hides from a copy of the programs' folder what is not a program.
-type programsOnly struct{ fs.FS }
-
-func (p programsOnly) ReadDir(name string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(p.FS, name)
-	return slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
-		return strings.HasPrefix(entry.Name(), ".") || !entry.Type().IsRegular()
-	}), err
 }

@@ -165,3 +165,40 @@ func TestWithoutACompilerNothingIsBuilt(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Stacks share the folder of programs, and not all build the same.
+func TestWhatAnotherStackHasBuiltStays(t *testing.T) {
+	const sweep = "v3/other=sigstore-local/magefiles/cmd/sweep"
+	b := builder(t, checkout(t), launch)
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Packages = []string{sweep}
+	if built, err := b.Built(); built || err != nil {
+		t.Errorf("before: %v, %v", built, err)
+	}
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, packages := range [][]string{{sweep}, {launch}, {launch, sweep}} {
+		b.Packages = packages
+		if built, err := b.Built(); !built || err != nil {
+			t.Errorf("%v: %v, %v", packages, built, err)
+		}
+	}
+	for name, path := range map[string]string{"launch": launch, "v3/other": "sigstore-local/magefiles/cmd/sweep"} {
+		info, err := buildinfo.ReadFile(filepath.Join(b.Config.Programs, name))
+		if err != nil || info.Path != path {
+			t.Errorf("%s is %v, %v", name, info, err)
+		}
+	}
+}
+
+// Two programs whose paths end with the same word cannot be written by one go build.
+func TestProgramsOfTheSameNameAreBuiltOneAfterAnother(t *testing.T) {
+	got := layers([]string{"a/cosign", "b/launch", "v3/cosign=c/cosign", "one=d/posix", "two=e/posix"})
+	want := [][]string{{"a/cosign", "b/launch", "one=d/posix"}, {"v3/cosign=c/cosign", "two=e/posix"}}
+	if !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got %v", got)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -104,13 +105,16 @@ func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folde
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	// As in Builder.build: programs that are up to date are not linked again.
-	if err := os.CopyFS(fresh, programsOnly{os.DirFS(programs)}); err != nil {
+	if err := os.MkdirAll(fresh, 0o700); err != nil {
 		return err
 	}
 	args := []string{"build", "-v", "-ldflags=-s -w", "-o", fresh + "/"}
 	cgo := false
 	for _, name := range slices.Sorted(maps.Keys(source.Programs)) {
+		// As in Builder.build: programs that are up to date are not linked again.
+		if err := copyProgram(filepath.Join(fresh, linkedAs(source, name)), filepath.Join(programs, name)); err != nil {
+			return err
+		}
 		args = append(args, "./"+source.Programs[name])
 		cgo = cgo || needsC(name)
 	}
@@ -123,11 +127,16 @@ func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folde
 		return fmt.Errorf("build %s: %w", folder, err)
 	}
 	for name := range source.Programs {
-		if err := os.Rename(filepath.Join(fresh, name), filepath.Join(programs, name)); err != nil {
+		if err := os.Rename(filepath.Join(fresh, linkedAs(source, name)), filepath.Join(programs, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// linkedAs is how go build calls a program of a checkout: by the last element of its path.
+func linkedAs(source config.Source, name string) string {
+	return path.Base(path.Join(source.Module, source.Programs[name]))
 }
 
 // Debug builds a program for debugging into the file out. The packages of its source, checked out or pinned, are compiled

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"al.essio.dev/pkg/shellescape"
 
+	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
@@ -41,12 +41,17 @@ func AllDebuggable(s *stack.Stack) []service.Service {
 // Build builds the program of a service so that it can be debugged, and the debugger.
 func Build(ctx context.Context, s *stack.Stack, one service.Service) error {
 	program := filepath.Base(one.Program)
-	pkg := one.Packages[slices.IndexFunc(one.Packages, func(name string) bool { return path.Base(name) == program })]
+	var importPath string
+	for _, pkg := range one.Packages {
+		if name, path := build.Program(pkg); name == program {
+			importPath = path
+		}
+	}
 	builder := s.Builder()
 	if err := builder.Debug(ctx, "dlv", Delve, debugProgram(s.Config, "dlv")); err != nil {
 		return err
 	}
-	return builder.Debug(ctx, program, pkg, debugProgram(s.Config, program))
+	return builder.Debug(ctx, program, importPath, debugProgram(s.Config, program))
 }
 
 // debugProgram is the path of a program that is built to be debugged.
