@@ -9,6 +9,7 @@ import (
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/stack"
 )
 
 // Build compiles every program of the stack: in the version that go.mod pins, or from a checkout if a setting names one.
@@ -32,6 +33,16 @@ func Test(
 	s, err := load()
 	if err != nil {
 		return err
+	}
+	// Tests run every kind of stack.
+	for _, kind := range []config.Stack{config.Tutorial, config.Tiles} {
+		other, err := stack.New(s.Config.Root, []string{"SIGLOCAL_STACK=" + string(kind)}, described)
+		if err != nil {
+			return err
+		}
+		if err := other.Build(ctx, ""); err != nil {
+			return err
+		}
 	}
 	// Tests have stacks of their own, so this stack's settings are left out.
 	environ := build.Env(config.Without(os.Environ()), true)

@@ -9,32 +9,15 @@ import (
 	"sigstore-local/magefiles/internal/service"
 )
 
-// clients describes the programs that use the stack, in the same form as the services: Env has the variables that the target
-// env sets, and Args the arguments that a demo or a person adds.
+// clients describes the programs that use the stack of c, in the same form as the services: Env has the variables that the
+// target env sets, and Args the arguments that a demo or a person adds.
 func clients(c config.Config) []service.Service {
+	return slices.DeleteFunc(allClients(c), func(one service.Service) bool { return !c.Stack.Includes(one.Stacks...) })
+}
+
+func allClients(c config.Config) []service.Service {
 	return []service.Service{
-		{
-			Name:     "cosign",
-			About:    "signs and verifies images",
-			Packages: []string{"github.com/sigstore/cosign/v2/cmd/cosign"},
-			Source: &config.Source{
-				Name: "cosign", Module: "github.com/sigstore/cosign", Programs: map[string]string{"cosign": "cmd/cosign"}, Demo: "demo:keyless",
-			},
-			Args: []string{"--key", c.Key("cosign.key"), "--key", c.Key("other.key"), c.Image("rekor-cli")},
-			Env:  environment(c, client.Keys, "COSIGN_", "SIGSTORE_"),
-			Uses: []service.Use{
-				{Of: "dex", To: "1 sign in"},
-				{Of: "fulcio", To: "2 certify a fresh key"},
-				{Of: "rekor", To: "3 log the signature"},
-				{Of: "registry", To: "4 store the signature"},
-				{Of: "keys/ca-root.pem", To: "check certificates"},
-				{Of: "keys/ctfe.pub", To: "check SCTs"},
-				{Of: "keys/rekor.pub", To: "check log entries"},
-				{Of: "keys/cosign.key", Signs: "images in demo:keyed, demo:rekor"},
-				{Of: "keys/other.key", To: "show that a wrong key is refused"},
-				{Of: "secrets/cosign-password", To: "decrypt these keys"},
-			},
-		},
+		cosign(c),
 		{
 			Name:  "bundle",
 			About: "cosign, sigstore-go, sigstore-js, with bundles",
@@ -52,6 +35,7 @@ func clients(c config.Config) []service.Service {
 		},
 		{
 			Name:     "ko",
+			Stacks:   []config.Stack{config.Tutorial, config.Tiles},
 			About:    "builds images",
 			Packages: []string{"github.com/google/ko"},
 			Source:   &config.Source{Name: "ko", Module: "github.com/google/ko", Programs: map[string]string{"ko": "."}, Demo: "demo:keyed"},
@@ -60,6 +44,7 @@ func clients(c config.Config) []service.Service {
 		},
 		{
 			Name:     "rekor-cli",
+			Stacks:   []config.Stack{config.Tutorial},
 			About:    "asks the log",
 			Packages: []string{"github.com/sigstore/rekor/cmd/rekor-cli"},
 			Source:   rekorSource(),
@@ -67,9 +52,10 @@ func clients(c config.Config) []service.Service {
 			Uses:     []service.Use{{Of: "rekor", To: "add and find entries"}},
 		},
 		{
-			Name:  "browser",
-			About: "where a person signs in",
-			Args:  []string{c.Issuer(), c.SecretFile(config.DexPassword)},
+			Name:   "browser",
+			Stacks: []config.Stack{config.Tutorial, config.Tiles},
+			About:  "where a person signs in",
+			Args:   []string{c.Issuer(), c.SecretFile(config.DexPassword)},
 			Uses: []service.Use{
 				{Of: "dex", To: "sign in as a person"},
 				{Of: "secrets/dex-password", To: "type this password"},
@@ -88,4 +74,49 @@ func environment(c config.Config, trust client.Trust, prefixes ...string) []stri
 		}
 	}
 	return env
+}
+
+// cosign is of version 3, as people install it today, in a stack of tiles. In others it is of version 2, which takes keys and
+// addresses one by one.
+func cosign(c config.Config) service.Service {
+	one := service.Service{
+		Name:   "cosign",
+		About:  "signs and verifies images",
+		Stacks: []config.Stack{config.Tutorial, config.Tiles},
+		Args:   []string{"--key", c.Key("cosign.key"), "--key", c.Key("other.key"), c.Image("rekor-cli")},
+		Source: &config.Source{Name: "cosign", Module: "github.com/sigstore/cosign", Programs: map[string]string{"cosign": "cmd/cosign"}, Demo: "demo:keyless"},
+	}
+	keys := []service.Use{
+		{Of: "keys/cosign.key", Signs: "images in demo:keyed, demo:rekor"},
+		{Of: "keys/other.key", To: "show that a wrong key is refused"},
+		{Of: "secrets/cosign-password", To: "decrypt these keys"},
+	}
+	if c.Stack == config.Tiles {
+		one.Packages = []string{c.Cosign() + "=github.com/sigstore/cosign/v3/cmd/cosign"}
+		one.Env = environment(c, client.Root, "COSIGN_", "TUF_")
+		one.Uses = append([]service.Use{
+			{Of: "dex", To: "1 sign in"},
+			{Of: "fulcio", To: "2 certify a fresh key"},
+			{Of: "tsa", To: "3 timestamp the signature"},
+			{Of: "rekor-tiles", To: "4 log the signature"},
+			{Of: "registry", To: "5 store the bundle"},
+			{Of: "tuf", To: "get what to trust"},
+			{Of: "trust/root.json", To: "check the TUF repository"},
+			{Of: "trust/signing_config.json", To: "find these services"},
+			{Of: "trust/trusted_root.json", To: "check what they signed"},
+		}, keys...)
+		return one
+	}
+	one.Packages = []string{"github.com/sigstore/cosign/v2/cmd/cosign"}
+	one.Env = environment(c, client.Keys, "COSIGN_", "SIGSTORE_")
+	one.Uses = append([]service.Use{
+		{Of: "dex", To: "1 sign in"},
+		{Of: "fulcio", To: "2 certify a fresh key"},
+		{Of: "rekor", To: "3 log the signature"},
+		{Of: "registry", To: "4 store the signature"},
+		{Of: "keys/ca-root.pem", To: "check certificates"},
+		{Of: c.FromState(c.CTLogKey()), To: "check SCTs"},
+		{Of: "keys/rekor.pub", To: "check log entries"},
+	}, keys...)
+	return one
 }

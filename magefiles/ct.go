@@ -95,7 +95,7 @@ func ct(c config.Config) service.Service {
 			{Of: "keys/ctfe.pem", Signs: "certificate timestamps (SCTs), tree heads", Public: "keys/ctfe.pub"},
 			{Of: "secrets/ct-key-password", To: "decrypt that key"},
 		},
-		Tutorial: true,
+		Stacks:   []config.Stack{config.Tutorial},
 		Program:  c.Program("ct_server"),
 		Packages: []string{"github.com/google/certificate-transparency-go/trillian/ctfe/ct_server"},
 		Source: &config.Source{

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/magefile/mage/mg"
 
 	"sigstore-local/magefiles/internal/client"
+	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/demo"
 	"sigstore-local/magefiles/internal/demo/attack"
+	"sigstore-local/magefiles/internal/service"
 )
 
 // Demo signs and verifies a container image, at three levels.
@@ -15,15 +18,27 @@ type Demo mg.Namespace
 
 // Keyed signs an image with a key and verifies it with the public key.
 func (Demo) Keyed(ctx context.Context) error {
-	return teach(ctx, client.Keys, (*demo.Demo).Keyed, Registry.Start)
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	return teach(ctx, client.Trusts(s.Config)[0], (*demo.Demo).Keyed, Registry.Start)
 }
 
 // Rekor signs with a key and makes it public in the transparency log.
 func (Demo) Rekor(ctx context.Context) error {
-	if err := needs(ctx, requireDatabase); err != nil {
+	s, err := load()
+	if err != nil {
 		return err
 	}
-	return teach(ctx, client.Keys, (*demo.Demo).Logged, Registry.Start, Rekor.Start)
+	requirements := any(requireDatabase)
+	if !s.Config.HasDatabase() {
+		requirements = requireAll
+	}
+	if err := needs(ctx, requirements); err != nil {
+		return err
+	}
+	return teach(ctx, client.Trusts(s.Config)[0], (*demo.Demo).Logged, append(signatureLog(s.Config), Registry.Start)...)
 }
 
 // Keyless signs with an identity instead of a key, and verifies who signed.
@@ -33,7 +48,12 @@ func (Demo) Keyless(ctx context.Context) error { return teachKeyless(ctx, (*demo
 func (Demo) Attest(ctx context.Context) error { return teachKeyless(ctx, (*demo.Demo).Attest) }
 
 // Tour is a lesson: the three levels and what they protect from, step by step. At a terminal it waits for Enter.
-func (Demo) Tour(ctx context.Context) error { return teachKeyless(ctx, (*demo.Demo).Tour) }
+func (Demo) Tour(ctx context.Context) error {
+	if err := needs(ctx, attackersAccount); err != nil {
+		return err
+	}
+	return teachKeyless(ctx, (*demo.Demo).Tour)
+}
 
 // Tamper attacks images, certificates, the log and the sign-in in the ways that Sigstore protects from, and shows who notices
 // each attack. It fails if nobody notices one.
@@ -48,15 +68,27 @@ func (Demo) Tamper(
 			return err
 		}
 	}
+	if err := needs(ctx, attackersAccount); err != nil {
+		return err
+	}
 	return teachKeyless(ctx, func(d *demo.Demo) error { return d.TamperWith(attacks) })
 }
 
-// Bundle signs a file into a Sigstore bundle, which holds a timestamp and an entry of Rekor v2, and verifies the bundle offline.
+// Bundle signs a file into a Sigstore bundle, which holds the entry in the signature log and, with Rekor v2, a timestamp, and
+// verifies the bundle offline.
 func (Demo) Bundle(ctx context.Context) error {
 	if err := needs(ctx, requireAll); err != nil {
 		return err
 	}
-	return teach(ctx, client.Root, (*demo.Demo).Bundle, Fulcio.Start, TSA.Start, RekorTiles.Start, tufRepository)
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	log := []any{Rekor.Start, tufRepository}
+	if s.Config.Stack.Includes(config.Tiles) {
+		log = []any{TSA.Start, RekorTiles.Start, tufRepository}
+	}
+	return teach(ctx, client.Root, (*demo.Demo).Bundle, append(log, Fulcio.Start)...)
 }
 
 // Login signs in at Dex in a browser, as a person does, and signs a file with that identity.
@@ -67,7 +99,38 @@ func (Demo) Login(
 	if err := needs(ctx, requireAll); err != nil {
 		return err
 	}
-	return teach(ctx, client.Keys, func(d *demo.Demo) error { return d.Login(device != nil && *device) }, Rekor.Start, Fulcio.Start)
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	return teach(ctx, client.Trusts(s.Config)[0], func(d *demo.Demo) error { return d.Login(device != nil && *device) },
+		append(signatureLog(s.Config), Fulcio.Start)...)
+}
+
+// attackersAccount gives the attacker an account at Dex, as other users have one. The attacks are on the logs over Trillian.
+func attackersAccount(ctx context.Context) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	for _, log := range []service.Service{rekor(s.Config), ct(s.Config)} {
+		if err := s.has(log); err != nil {
+			return fmt.Errorf("the attacks need a log that the stack lacks: %w", err)
+		}
+	}
+	if s.Config.CTLogService != config.TrillianCT {
+		return fmt.Errorf("SIGLOCAL_CT_LOG is %q, and the attacks are on %q: unset it", s.Config.CTLogService, config.TrillianCT)
+	}
+	if err := needs(ctx, requireAll); err != nil {
+		return err
+	}
+	if err := needs(ctx, Dex.Start); err != nil {
+		return err
+	}
+	if s, err = acquire(ctx); err != nil {
+		return err
+	}
+	return s.haveAccounts(ctx, attack.Mallory)
 }
 
 // teachKeyless is teach for a demo that needs all services of the keyless level.
@@ -75,7 +138,20 @@ func teachKeyless(ctx context.Context, lesson func(*demo.Demo) error) error {
 	if err := needs(ctx, requireAll); err != nil {
 		return err
 	}
-	return teach(ctx, client.Keys, lesson, Registry.Start, Rekor.Start, Fulcio.Start)
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	return teach(ctx, client.Trusts(s.Config)[0], lesson, append(signatureLog(s.Config), Registry.Start, Fulcio.Start)...)
+}
+
+// signatureLog are the targets that bring up the log for signatures of the levels: in a stack of tiles Rekor v2, which has
+// signatures' times from the timestamp authority, and is found by the signing config.
+func signatureLog(c config.Config) []any {
+	if c.Stack == config.Tiles {
+		return []any{TSA.Start, RekorTiles.Start, tufRepository}
+	}
+	return []any{Rekor.Start}
 }
 
 // teach runs a demo after the targets that it depends on.

@@ -19,6 +19,7 @@ import (
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // component is a service with its targets, in the form that mg.CtxDeps takes.
@@ -179,8 +180,14 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	if err != nil {
 		return err
 	}
-	c, first := s.calledBy(ctx)
 	one := describe(s.Config)
+	if err := s.has(one); err != nil {
+		return err
+	}
+	if err := statedir.Remember(s.Config); err != nil {
+		return err
+	}
+	c, first := s.calledBy(ctx)
 	one.From = build.From(s.Config, one.Program)
 	if one.Name == c.debug {
 		one = develop.UnderDelve(ctx, s.Stack, one)
@@ -200,6 +207,14 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	return err
 }
 
+// has is an error if a service is not part of the stack.
+func (s *shared) has(one service.Service) error {
+	if s.Config.Stack.Includes(one.Stacks...) {
+		return nil
+	}
+	return fmt.Errorf("%s is not part of the stack %q: SIGLOCAL_STACK=all adds it", one.Name, s.Config.Stack)
+}
+
 // stop ends one service. Its target has ended the services that depend on it.
 func stop(ctx context.Context, describe func(config.Config) service.Service) error {
 	s, err := acquire(ctx)
@@ -216,7 +231,13 @@ func requireDatabase(ctx context.Context) error {
 	return requireToRun(ctx, platform.CCompiler, platform.MariaDB)
 }
 
-func requireAll(ctx context.Context) error { return requireToRun(ctx, platform.Needs()...) }
+func requireAll(ctx context.Context) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	return requireToRun(ctx, s.Needs()...)
+}
 
 func requireToRun(ctx context.Context, needs ...platform.Need) error {
 	s, err := load()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/magefile/mage/mg"
 
+	"sigstore-local/magefiles/internal/accounts"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/service"
@@ -18,9 +19,9 @@ import (
 // Dex is the OpenID Connect issuer that says who signs.
 type Dex mg.Namespace
 
-// Start starts MariaDB and then Dex, and adds the stack's accounts to Dex.
+// Start starts MariaDB, if the stack has one, and then Dex, and adds the stack's accounts to Dex.
 func (Dex) Start(ctx context.Context) error {
-	if err := needs(ctx, startMariaDB); err != nil {
+	if err := needs(ctx, dexStorage); err != nil {
 		return err
 	}
 	s, err := acquire(ctx)
@@ -36,15 +37,61 @@ func (Dex) Start(ctx context.Context) error {
 			return err
 		}
 	}
+	emails := append([]string{s.Config.Email}, s.Config.Users...)
+	if !s.Config.HasDatabase() {
+		if err := s.accountsInFile(ctx, emails...); err != nil {
+			return err
+		}
+		return start(ctx, dex, nil)
+	}
 	if err := start(ctx, dex, nil); err != nil {
 		return err
 	}
-	return stack.AddAccounts(ctx, s.Config, append([]string{s.Config.Email}, s.Config.Users...)...)
+	return stack.AddAccounts(ctx, s.Config, emails...)
+}
+
+// dexStorage brings up the database in which Dex keeps accounts and keys, if the stack has one. Without one, Dex keeps its keys
+// in memory, and makes others when it is started again; what was signed does not depend on them.
+func dexStorage(ctx context.Context) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.Config.HasDatabase():
+		return needs(ctx, startMariaDB)
+	default:
+		return needs(ctx, Build)
+	}
+}
+
+// accountsInFile makes accounts for emails for a Dex without a database. Dex reads them when it starts, so a Dex that lacks one
+// is ended.
+func (s *shared) accountsInFile(ctx context.Context, emails ...string) error {
+	changed, err := accounts.Add(s.Config, emails...)
+	if err != nil || !changed {
+		return err
+	}
+	return stop(ctx, dex)
+}
+
+// haveAccounts gives the running Dex accounts for emails.
+func (s *shared) haveAccounts(ctx context.Context, emails ...string) error {
+	if s.Config.HasDatabase() {
+		return stack.AddAccounts(ctx, s.Config, emails...)
+	}
+	if err := s.accountsInFile(ctx, emails...); err != nil {
+		return err
+	}
+	if runs, err := s.Engine.Runs(dex(s.Config)); err != nil || runs {
+		return err
+	}
+	return start(ctx, dex, nil)
 }
 
 // Restart rebuilds Dex if its source has changed, and restarts it, but not the services that use it.
 func (Dex) Restart(ctx context.Context) error {
-	if err := needs(ctx, startMariaDB); err != nil {
+	if err := needs(ctx, dexStorage); err != nil {
 		return err
 	}
 	return restartOnly(ctx, Dex.Start, dexComponent())
@@ -58,8 +105,10 @@ func dexConnectors(ctx context.Context) error {
 	if err != nil || s.Config.DexConnectors == "" {
 		return err
 	}
-	if runs, err := s.Engine.Runs(mariaDB(s.Config)); err != nil || !runs {
-		return err
+	if s.Config.HasDatabase() {
+		if runs, err := s.Engine.Runs(mariaDB(s.Config)); err != nil || !runs {
+			return err
+		}
 	}
 	if err := service.Configure(s.Config, "dex.yaml", nil); err != nil {
 		return err
@@ -110,7 +159,10 @@ func (Dex) Token(
 	if err := needs(ctx, Dex.Start); err != nil {
 		return err
 	}
-	if err := stack.AddAccounts(ctx, s.Config, who); err != nil {
+	if s, err = acquire(ctx); err != nil {
+		return err
+	}
+	if err := s.haveAccounts(ctx, who); err != nil {
 		return err
 	}
 	token, err := stack.IDToken(ctx, s.Config, who)
@@ -127,13 +179,11 @@ func dexComponent() component {
 
 func dex(c config.Config) service.Service {
 	return service.Service{
-		Name:  "dex",
-		About: "Dex, the OpenID Connect issuer",
-		Uses: []service.Use{
-			{Of: "mariadb/dex", To: "keep accounts and keys", Signs: "ID tokens"},
-			{Of: "secrets/database-password", To: "log in there"},
-		},
-		Tutorial: true,
+		Name:     "dex",
+		About:    "Dex, the OpenID Connect issuer",
+		Uses:     dexUses(c),
+		For:      map[bool]string{true: "database", false: "memory"}[c.HasDatabase()],
+		Stacks:   []config.Stack{config.Tutorial, config.Tiles},
 		Program:  c.Program("dex"),
 		Packages: []string{"github.com/dexidp/dex/cmd/dex"},
 		Source: &config.Source{
@@ -147,7 +197,17 @@ func dex(c config.Config) service.Service {
 		Templates: []string{"dex.yaml"},
 		Listens:   []config.Port{config.Dex},
 		Address:   c.Issuer(),
-		// To answer, Dex reads its keys from the database.
+		// To answer, Dex reads its keys from its storage.
 		Ready: service.Answers(c.URL(config.Dex) + "/keys"),
+	}
+}
+
+func dexUses(c config.Config) []service.Use {
+	if !c.HasDatabase() {
+		return []service.Use{{Of: "data/dex-accounts.json", To: "know accounts", Signs: "ID tokens, by keys in memory"}}
+	}
+	return []service.Use{
+		{Of: "mariadb/dex", To: "keep accounts and keys", Signs: "ID tokens"},
+		{Of: "secrets/database-password", To: "log in there"},
 	}
 }

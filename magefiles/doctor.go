@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"sigstore-local/magefiles/internal/doctor"
-	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -32,7 +31,7 @@ func Setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Require(ctx, platform.Needs()...); err != nil {
+	if err := s.Require(ctx, s.Needs()...); err != nil {
 		return err
 	}
 	s.Console.Printf("Nothing is missing.")

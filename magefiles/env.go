@@ -20,12 +20,19 @@ func Env(
 	if err != nil {
 		return err
 	}
-	kind, err := stack.Choice("trust", trust, string(client.Keys), string(client.Root))
+	s, err := load()
 	if err != nil {
 		return err
 	}
-	s, err := acquire(ctx)
+	var kinds []string
+	for _, kind := range client.Trusts(s.Config) {
+		kinds = append(kinds, string(kind))
+	}
+	kind, err := stack.Choice("trust", trust, kinds...)
 	if err != nil {
+		return err
+	}
+	if s, err = acquire(ctx); err != nil {
 		return err
 	}
 	variables, err := s.ClientEnvironment(client.Trust(kind))

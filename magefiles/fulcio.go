@@ -40,10 +40,24 @@ func (Fulcio) CA(ctx context.Context) error {
 
 // Start starts the CT log and Dex, and then Fulcio.
 func (Fulcio) Start(ctx context.Context) error {
-	if err := needs(ctx, CT.Start, Dex.Start); err != nil {
+	if err := needs(ctx, startCTLog, Dex.Start); err != nil {
 		return err
 	}
 	return start(ctx, fulcio, nil)
+}
+
+// startCTLog starts the CT log that Fulcio uses.
+func startCTLog(ctx context.Context) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	switch s.Config.CTLogService {
+	case config.TesseraCT:
+		return needs(ctx, Tesseract.Start)
+	default:
+		return needs(ctx, CT.Start)
+	}
 }
 
 // Restart rebuilds Fulcio if its source has changed, and restarts only Fulcio.
@@ -70,13 +84,14 @@ func fulcio(c config.Config) service.Service {
 		About: "Fulcio, the CA",
 		Uses: []service.Use{
 			{Of: "dex", To: "check the ID token"},
-			{Of: "ct", To: "log the certificate"},
+			{Of: string(c.CTLogService), To: "log the certificate"},
 			{Of: service.Token, Signs: "certificates", Public: "keys/ca-root.pem"},
 			{Of: "secrets/hsm-pin", To: "open the token"},
 			{Of: "data/hsm", To: "find SoftHSM's tokens"},
-			{Of: "keys/ctfe.pub", To: "check SCTs"},
+			{Of: c.FromState(c.CTLogKey()), To: "check SCTs"},
 		},
-		Tutorial: true,
+		For:      string(c.CTLogService),
+		Stacks:   []config.Stack{config.Tutorial, config.Tiles},
 		Program:  c.Program("fulcio"),
 		Packages: []string{"github.com/sigstore/fulcio", project.Module + "/magefiles/cmd/hsm"},
 		Source: &config.Source{
@@ -87,7 +102,7 @@ func fulcio(c config.Config) service.Service {
 			"serve",
 			"--ca=pkcs11ca", "--hsm-caroot-id=" + caRootID, "--pkcs11-config-path=" + c.ConfigFile("crypto11.json"),
 			"--config-path=" + c.ConfigFile("fulcio.yaml"),
-			"--ct-log-url=" + c.CTLog(), "--ct-log-public-key-path=" + c.Key("ctfe.pub"),
+			"--ct-log-url=" + c.CTLog(), "--ct-log-public-key-path=" + c.CTLogKey(),
 			// Upstream's defaults serve on every address, take Rekor's port for metrics, and share one socket's name among
 			// all stacks of a machine.
 			"--host=127.0.0.1", "--port=" + strconv.Itoa(c.Port(config.Fulcio)),

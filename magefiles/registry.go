@@ -40,7 +40,7 @@ func registry(c config.Config) service.Service {
 		Uses: []service.Use{
 			{Of: "data/registry", To: "keep images and signatures"},
 		},
-		Tutorial: true,
+		Stacks:   []config.Stack{config.Tutorial, config.Tiles},
 		Program:  c.Program("registry"),
 		Packages: []string{project.Module + "/magefiles/cmd/registry"},
 		Module:   "github.com/google/go-containerregistry",

@@ -137,7 +137,7 @@ func rekor(c config.Config) service.Service {
 			{Of: "keys/rekor.pem", Signs: "entry timestamps (SETs), checkpoints", Public: "keys/rekor.pub"},
 			{Of: "data/rekor-attestations", To: "keep attestations"},
 		},
-		Tutorial:  true,
+		Stacks:    []config.Stack{config.Tutorial},
 		Program:   c.Program("rekor-server"),
 		Packages:  []string{"github.com/sigstore/rekor/cmd/rekor-server"},
 		Source:    rekorSource(),

@@ -76,10 +76,11 @@ func rekorTiles(c config.Config) service.Service {
 			{Of: "keys/rekor-tiles.pem", Signs: "checkpoints", Public: "keys/rekor-tiles.pub"},
 			{Of: "data/rekor-tiles", To: "keep the tiles"},
 		},
-		Program:  c.Program("posix"),
-		Packages: []string{"github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix"},
+		Stacks:   []config.Stack{config.Tiles},
+		Program:  c.Program("rekor-tiles"),
+		Packages: []string{"rekor-tiles=github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix"},
 		Source: &config.Source{
-			Name: "rekor-tiles", Module: "github.com/sigstore/rekor-tiles", Programs: map[string]string{"posix": "cmd/rekor-server/posix"},
+			Name: "rekor-tiles", Module: "github.com/sigstore/rekor-tiles", Programs: map[string]string{"rekor-tiles": "cmd/rekor-server/posix"},
 			Restart: "rekorTiles:restart", Demo: "demo:bundle",
 		},
 		Args: []string{

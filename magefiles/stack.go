@@ -28,6 +28,7 @@ func components() []component {
 		logSignerComponent(),
 		rekorComponent(),
 		ctComponent(),
+		tesseractComponent(),
 		dexComponent(),
 		fulcioComponent(),
 		tsaComponent(),
@@ -38,11 +39,13 @@ func components() []component {
 
 func init() { described = stack.Descriptions{Services: services, Clients: clients} }
 
-// services describes every component.
+// services describes the components of the stack that c has chosen.
 func services(c config.Config) []service.Service {
 	var all []service.Service
 	for _, component := range components() {
-		all = append(all, component.describe(c))
+		if one := component.describe(c); c.Stack.Includes(one.Stacks...) {
+			all = append(all, one)
+		}
 	}
 	return all
 }
@@ -59,11 +62,11 @@ func Start(ctx context.Context) error {
 		one := component.describe(s.Config)
 		chosen := len(s.Config.Services) == 0 || slices.Contains(s.Config.Services, one.Name) ||
 			one.Source != nil && slices.Contains(s.Config.Services, one.Source.Name)
-		if chosen {
+		if chosen && s.Config.Stack.Includes(one.Stacks...) {
 			starts = append(starts, component.start)
 		}
 	}
-	if len(starts) == len(components()) {
+	if len(s.Config.Services) == 0 {
 		// All that the system lacks is installed at once, rather than by one component after another.
 		if err := needs(ctx, requireAll); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/develop"
 	"sigstore-local/magefiles/internal/project"
@@ -58,6 +60,18 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 	}
 }
 
+// pinnedPrograms are the import paths of all programs that are built for any stack, by the programs' names.
+func pinnedPrograms() map[string]string {
+	all := map[string]string{}
+	for _, kind := range []config.Stack{config.Whole, config.Tiles} {
+		for _, pkg := range (&stack.Stack{Descriptions: described, Config: config.Config{Stack: kind}}).Programs() {
+			name, importPath := build.Program(pkg)
+			all[name] = importPath
+		}
+	}
+	return all
+}
+
 func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {
@@ -68,26 +82,26 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 		t.Fatal("go.mod has no tools")
 	}
 	pinned := strings.Fields(string(block[1]))
-	programs := (&stack.Stack{Descriptions: described}).Programs()
+	programs := pinnedPrograms()
 	// Tools for people who work on the stack, which are no service or client of it.
 	developers := []string{develop.Delve, "honnef.co/go/tools/cmd/staticcheck"}
 	for _, tool := range developers {
-		if !slices.Contains(pinned, tool) || slices.Contains(programs, tool) {
+		if !slices.Contains(pinned, tool) || slices.Contains(slices.Collect(maps.Values(programs)), tool) {
 			t.Errorf("%s is a developer's tool, which is pinned and not built", tool)
 		}
 	}
 	for _, tool := range pinned {
-		if !strings.HasPrefix(tool, project.Module+"/") && !slices.Contains(developers, tool) && !slices.Contains(programs, tool) {
+		if !strings.HasPrefix(tool, project.Module+"/") && !slices.Contains(developers, tool) && !slices.Contains(slices.Collect(maps.Values(programs)), tool) {
 			t.Errorf("%s is pinned and not built", tool)
 		}
 	}
-	for _, program := range programs {
+	for _, program := range slices.Sorted(maps.Values(programs)) {
 		if !strings.HasPrefix(program, project.Module) && !slices.Contains(pinned, program) {
 			t.Errorf("%s is built and not pinned", program)
 		}
 	}
 	for _, s := range services(testConfig(t)) {
-		if s.Name != "mariadb" && !slices.ContainsFunc(programs, func(p string) bool { return path.Base(p) == filepath.Base(s.Program) }) {
+		if s.Name != "mariadb" && programs[filepath.Base(s.Program)] == "" {
 			t.Errorf("%s runs %s, which is not built", s.Name, s.Program)
 		}
 	}
@@ -205,7 +219,7 @@ func TestTheRunnerThatNeedsNoInstallationIsTheSame(t *testing.T) {
 func TestEverySourceIsDescribedInFull(t *testing.T) {
 	known := targets(t)
 	c := testConfig(t)
-	programs := (&stack.Stack{Descriptions: described}).Programs()
+	programs := pinnedPrograms()
 	running := map[string]bool{}
 	for _, one := range services(c) {
 		if one.Source != nil {
@@ -220,25 +234,24 @@ func TestEverySourceIsDescribedInFull(t *testing.T) {
 			t.Errorf("%s: there is no target %q, which is to show that it works", source.Name, source.Demo)
 		}
 		for program, folder := range source.Programs {
-			at := slices.IndexFunc(programs, func(p string) bool { return path.Base(p) == program })
-			if at < 0 {
+			if programs[program] == "" {
 				t.Errorf("%s: %s is none of the stack's programs", source.Name, program)
 				continue
 			}
 			// The timestamp authority's pinned program is this project's own.
-			pinned := regexp.MustCompile(`/v[0-9]+(/|$)`).ReplaceAllString(programs[at], "$1")
+			pinned := regexp.MustCompile(`/v[0-9]+(/|$)`).ReplaceAllString(programs[program], "$1")
 			if want := path.Join(source.Module, folder); pinned != want && !strings.HasPrefix(pinned, project.Module) {
 				t.Errorf("%s: %s is built from %s, and pinned is %s", source.Name, program, want, pinned)
 			}
 		}
 	}
 	// Upstream's programs are all of some source.
-	for _, program := range programs {
-		if strings.HasPrefix(program, project.Module) {
+	for name, importPath := range programs {
+		if strings.HasPrefix(importPath, project.Module) {
 			continue
 		}
-		if !slices.ContainsFunc(c.Sources(), func(s config.Source) bool { _, ok := s.Programs[path.Base(program)]; return ok }) {
-			t.Errorf("%s is of no source", program)
+		if !slices.ContainsFunc(c.Sources(), func(s config.Source) bool { _, ok := s.Programs[path.Base(name)]; return ok }) {
+			t.Errorf("%s is of no source", importPath)
 		}
 	}
 }

@@ -34,14 +34,17 @@ func (Trillian) Restart(ctx context.Context) error {
 func (Trillian) Stop(ctx context.Context) error { return needs(ctx, stopMariaDB) }
 
 func startMariaDB(ctx context.Context) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	if err := s.has(mariaDB(s.Config)); err != nil {
+		return err
+	}
 	if err := needs(ctx, Build); err != nil {
 		return err
 	}
 	if err := needs(ctx, knowMariaDB); err != nil {
-		return err
-	}
-	s, err := load()
-	if err != nil {
 		return err
 	}
 	server, installer, err := stack.MariaDBPrograms(s.Config)
@@ -127,7 +130,7 @@ func mariaDB(c config.Config) service.Service {
 		Uses: []service.Use{
 			{Of: "data/mariadb", To: "keep its tables"},
 		},
-		Tutorial:  true,
+		Stacks:    []config.Stack{config.Tutorial},
 		Program:   server,
 		Args:      append([]string{"--defaults-file=" + c.ConfigFile("mariadb.cnf")}, database.RootArgs()...),
 		Templates: []string{"mariadb.cnf"},
@@ -178,7 +181,7 @@ func logServer(c config.Config) service.Service {
 			{Of: "mariadb/trillian", To: "queue entries, read trees"},
 			{Of: "secrets/database-password", To: "log in there"},
 		},
-		Tutorial:         true,
+		Stacks:           []config.Stack{config.Tutorial},
 		Program:          c.Program("trillian_log_server"),
 		Packages:         []string{"github.com/google/trillian/cmd/trillian_log_server", "github.com/google/trillian/cmd/createtree"},
 		Source:           trillian(),
@@ -204,7 +207,7 @@ func logSigner(c config.Config) service.Service {
 			{Of: "mariadb/trillian", To: "add entries to the trees"},
 			{Of: "secrets/database-password", To: "log in there"},
 		},
-		Tutorial:         true,
+		Stacks:           []config.Stack{config.Tutorial},
 		Program:          c.Program("trillian_log_signer"),
 		Packages:         []string{"github.com/google/trillian/cmd/trillian_log_signer"},
 		Source:           trillian(),

@@ -52,6 +52,7 @@ func tsa(c config.Config) service.Service {
 			{Of: "keys/tsa/key.pem", Signs: "timestamps", Public: "keys/tsa/chain.pem"},
 			{Of: "keys/tsa/chain.pem", To: "show its certificates"},
 		},
+		Stacks:   []config.Stack{config.Tiles},
 		Program:  c.Program("timestamp-server"),
 		Packages: []string{project.Module + "/magefiles/cmd/timestamp-server"},
 		Source: &config.Source{

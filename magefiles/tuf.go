@@ -48,11 +48,22 @@ func (TUF) Rotate(ctx context.Context) error {
 // tufRepository writes the trusted root, the signing configuration and the repository that holds both. These contain keys and
 // addresses of services: all keys are made first, and no service has to run.
 func tufRepository(ctx context.Context) error {
-	if err := needs(ctx, Build, caRoot, ctKeys, rekorKey, rekorTilesKey, tsaCertificates); err != nil {
-		return err
-	}
 	s, err := acquire(ctx)
 	if err != nil {
+		return err
+	}
+	known, err := s.Config.Remembered()
+	if err != nil {
+		return err
+	}
+	targets := []any{Build, caRoot}
+	if known.Includes(config.Tutorial) {
+		targets = append(targets, ctKeys, rekorKey)
+	}
+	if known.Includes(config.Tiles) {
+		targets = append(targets, tesseractKey, rekorTilesKey, tsaCertificates)
+	}
+	if err := needs(ctx, targets...); err != nil {
 		return err
 	}
 	if err := service.Configure(s.Config, "tuf.json", nil); err != nil {
@@ -80,16 +91,26 @@ func tuf(c config.Config) service.Service {
 			{Of: "data/tuf", To: "keep the repository"},
 			{Of: "trust", To: "write the same as files"},
 		},
-		Publishes: []string{
-			"dex", "fulcio", "ct", "rekor", "rekor-tiles", "tsa",
-			"keys/ca-root.pem", "keys/ctfe.pub", "keys/rekor.pub", "keys/rekor-tiles.pub", "keys/tsa/chain.pem",
-		},
-		Program:  c.Program("tuf"),
-		Packages: []string{project.Module + "/magefiles/cmd/tuf"},
-		Module:   "github.com/theupdateframework/go-tuf/v2",
-		Args:     []string{"serve", c.ConfigFile("tuf.json")},
-		Listens:  []config.Port{config.TUF},
-		Address:  c.TUFMirror(),
-		Ready:    service.Answers(c.URL(config.TUF) + "/timestamp.json"),
+		Publishes: published(c),
+		Stacks:    []config.Stack{config.Tiles},
+		Program:   c.Program("tuf"),
+		Packages:  []string{project.Module + "/magefiles/cmd/tuf"},
+		Module:    "github.com/theupdateframework/go-tuf/v2",
+		Args:      []string{"serve", c.ConfigFile("tuf.json")},
+		Listens:   []config.Port{config.TUF},
+		Address:   c.TUFMirror(),
+		Ready:     service.Answers(c.URL(config.TUF) + "/timestamp.json"),
 	}
+}
+
+// published are the services and keys that the trusted root and the signing configuration of the stack name.
+func published(c config.Config) []string {
+	names := []string{"dex", "fulcio", "keys/ca-root.pem"}
+	if c.Stack.Includes(config.Tutorial) {
+		names = append(names, "ct", "rekor", "keys/ctfe.pub", "keys/rekor.pub")
+	}
+	if c.Stack.Includes(config.Tiles) {
+		names = append(names, "tesseract", "rekor-tiles", "tsa", "keys/tesseract.pub", "keys/rekor-tiles.pub", "keys/tsa/chain.pem")
+	}
+	return names
 }

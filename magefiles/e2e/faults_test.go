@@ -406,6 +406,8 @@ func (s *stack) damaged(name, file string, left func([]byte) []byte, running boo
 		named = []string{s.config.Data("hsm")}
 	case strings.HasPrefix(file, s.config.Data("rekor-tiles")):
 		named = append(named, s.config.Data("rekor-tiles"), s.config.Log("rekor-tiles"))
+	case strings.HasPrefix(file, s.config.Data("tesseract")):
+		named = append(named, s.config.Data("tesseract"), s.config.Log("tesseract"))
 	case file == s.config.Run("mariadb.pid"):
 		// Without this file a second MariaDB is started, and its log says that the first one holds the database's files.
 		named = append(named, s.config.Log("mariadb"))
@@ -495,6 +497,8 @@ func (s *stack) kindsOfFiles() []string {
 		regexp.MustCompile(`^data/registry/manifests/[^/]+/(digests|tags)/`),
 		regexp.MustCompile(`^data/registry/(blobs)/`),
 		regexp.MustCompile(`^data/rekor-tiles/tile/(entries|\d+)/`),
+		regexp.MustCompile(`^data/tesseract/tile/(data|\d+)/`),
+		regexp.MustCompile(`^data/tesseract/(issuer)/`),
 		regexp.MustCompile(`^data/(rekor-attestations)/`),
 		regexp.MustCompile(`^data/tuf/targets/[0-9a-f]+(\..+)$`),
 		regexp.MustCompile(`^data/hsm/[^/]+/(token|generation|[^/]+\.lock|[^/]+\.object)$`),

@@ -214,6 +214,7 @@ func (s *stack) checkRestarts() {
 	}{
 		{service: "rekor", target: "rekor:restart", gone: s.config.Key("rekor.pem")},
 		{service: "ct", target: "ct:restart", gone: s.config.Key("ctfe.pem")},
+		{service: "tesseract", target: "tesseract:restart", gone: s.config.Key("tesseract.pem")},
 		{service: "tsa", target: "tsa:restart", gone: s.config.Key("tsa/key.pem")},
 		{service: "rekor-tiles", target: "rekorTiles:restart", gone: s.config.Key("rekor-tiles.pem")},
 		{service: "fulcio", target: "fulcio:restart", garbled: s.config.Key("ca-root.pem")},

@@ -72,7 +72,7 @@ func askStatus() error {
 		}
 		names, parts = append(names, row.Service), append(parts, part)
 	}
-	tutorial = names[:slices.Index(names, "fulcio")+1]
+	tutorial = slices.DeleteFunc(slices.Clone(names[:slices.Index(names, "fulcio")+1]), func(name string) bool { return name == "tesseract" })
 	return nil
 }
 

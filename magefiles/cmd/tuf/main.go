@@ -35,17 +35,22 @@ type description struct {
 	Trust      string   `json:"trust"`      // the folder for what clients trust
 	Issuer     string   `json:"issuer"`     // the URL of the OIDC issuer
 	Fulcio     endpoint `json:"fulcio"`     // File is the CA's chain
-	CTLog      endpoint `json:"ctLog"`      // File is the log's public key
-	Rekor      endpoint `json:"rekor"`      // File is the log's public key
-	RekorV2    endpoint `json:"rekorV2"`    // File is the log's public key
-	Origin     string   `json:"origin"`     // what the checkpoints of Rekor v2 begin with
-	TSA        endpoint `json:"tsa"`        // File is the authority's chain, its leaf first
+
+	// Those that the stack has, or had when something was signed.
+	TrillianCT *endpoint `json:"trillianCT"` // File is the log's public key
+	Tesseract  *endpoint `json:"tesseract"`  // File is the log's public key
+	Rekor      *endpoint `json:"rekor"`      // File is the log's public key
+	RekorV2    *endpoint `json:"rekorV2"`    // File is the log's public key
+	Origin     string    `json:"origin"`     // what the checkpoints of Rekor v2 begin with
+	TSA        *endpoint `json:"tsa"`        // File is the authority's chain, its leaf first
 }
 
 // endpoint is a service's URL, and the PEM file that its signatures are verified with.
 type endpoint struct {
 	URL  string `json:"url"`
 	File string `json:"file"`
+	// Signs says that the stack now has the service, so that clients can use it to sign.
+	Signs bool `json:"signs"`
 }
 
 func main() {

@@ -70,9 +70,12 @@ func trust(d description) (map[string]target, error) {
 	}
 	// The files of single keys that came before the trusted root. cosign finds them by their usage.
 	for name, single := range map[string]struct {
-		endpoint
+		*endpoint
 		usage string
-	}{"fulcio.crt.pem": {d.Fulcio, "Fulcio"}, "ctfe.pub": {d.CTLog, "CTFE"}, "rekor.pub": {d.Rekor, "Rekor"}} {
+	}{"fulcio.crt.pem": {&d.Fulcio, "Fulcio"}, "ctfe.pub": {d.TrillianCT, "CTFE"}, "tesseract.pub": {d.Tesseract, "CTFE"}, "rekor.pub": {d.Rekor, "Rekor"}} {
+		if single.endpoint == nil {
+			continue
+		}
 		text, err := os.ReadFile(single.File)
 		if err != nil {
 			return nil, err
@@ -97,23 +100,32 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 	if err != nil {
 		return nil, err
 	}
-	tsa, err := certificates(d.TSA.File, 3)
-	if err != nil {
-		return nil, err
+	var authorities []root.TimestampingAuthority
+	if d.TSA != nil {
+		tsa, err := certificates(d.TSA.File, 3)
+		if err != nil {
+			return nil, err
+		}
+		authorities = append(authorities, &root.SigstoreTimestampingAuthority{
+			Leaf: tsa[0], Intermediates: tsa[1:2], Root: tsa[2], ValidityPeriodStart: tsa[0].NotBefore, ValidityPeriodEnd: tsa[0].NotAfter, URI: d.TSA.URL,
+		})
 	}
 	logs := map[string]map[string]*root.TransparencyLog{"ct": {}, "rekor": {}}
 	for _, log := range []struct {
 		kind string
-		endpoint
+		*endpoint
 		id func(crypto.PublicKey) ([]byte, error)
 	}{
-		{"ct", d.CTLog, keyHash}, {"rekor", d.Rekor, keyHash},
+		{"ct", d.TrillianCT, keyHash}, {"ct", d.Tesseract, keyHash}, {"rekor", d.Rekor, keyHash},
 		// C2SP's key ID, of the origin and the key, in full (https://c2sp.org/signed-note).
 		{"rekor", d.RekorV2, func(key crypto.PublicKey) ([]byte, error) {
 			_, id, err := note.KeyHash(d.Origin, key)
 			return id, err
 		}},
 	} {
+		if log.endpoint == nil {
+			continue
+		}
 		key, err := publicKey(log.File)
 		if err != nil {
 			return nil, err
@@ -130,11 +142,7 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 		[]root.CertificateAuthority{&root.FulcioCertificateAuthority{
 			Root: ca[0], ValidityPeriodStart: ca[0].NotBefore, ValidityPeriodEnd: ca[0].NotAfter, URI: d.Fulcio.URL,
 		}},
-		logs["ct"],
-		[]root.TimestampingAuthority{&root.SigstoreTimestampingAuthority{
-			Leaf: tsa[0], Intermediates: tsa[1:2], Root: tsa[2], ValidityPeriodStart: tsa[0].NotBefore, ValidityPeriodEnd: tsa[0].NotAfter, URI: d.TSA.URL,
-		}},
-		logs["rekor"])
+		logs["ct"], authorities, logs["rekor"])
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +155,9 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 		return nil, err
 	}
 	// The library writes the logs in the order of a map, which varies.
-	slices.SortFunc(message.Tlogs, func(a, b *prototrustroot.TransparencyLogInstance) int { return strings.Compare(a.BaseUrl, b.BaseUrl) })
+	for _, logs := range [][]*prototrustroot.TransparencyLogInstance{message.Tlogs, message.Ctlogs} {
+		slices.SortFunc(logs, func(a, b *prototrustroot.TransparencyLogInstance) int { return strings.Compare(a.BaseUrl, b.BaseUrl) })
+	}
 	return message, nil
 }
 
@@ -155,13 +165,22 @@ func signingConfig(d description) (*prototrustroot.SigningConfig, error) {
 	service := func(url string, version uint32) root.Service {
 		return root.Service{URL: url, MajorAPIVersion: version, ValidityPeriodStart: always, Operator: "sigstore-local"}
 	}
+	// A client takes the newest version that it knows.
+	var logs, authorities []root.Service
+	if d.RekorV2 != nil && d.RekorV2.Signs {
+		logs = append(logs, service(d.RekorV2.URL, 2))
+	}
+	if d.Rekor != nil && d.Rekor.Signs {
+		logs = append(logs, service(d.Rekor.URL, 1))
+	}
+	if d.TSA != nil && d.TSA.Signs {
+		authorities = append(authorities, service(d.TSA.URL+"/api/v1/timestamp", 1))
+	}
 	any := root.ServiceConfiguration{Selector: prototrustroot.ServiceSelector_ANY}
 	made, err := root.NewSigningConfig(root.SigningConfigMediaType02,
 		[]root.Service{service(d.Fulcio.URL, 1)},
 		[]root.Service{service(d.Issuer, 1)},
-		// A client takes the newest version that it knows.
-		[]root.Service{service(d.RekorV2.URL, 2), service(d.Rekor.URL, 1)}, any,
-		[]root.Service{service(d.TSA.URL+"/api/v1/timestamp", 1)}, any)
+		logs, any, authorities, any)
 	if err != nil {
 		return nil, err
 	}

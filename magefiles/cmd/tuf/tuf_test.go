@@ -35,7 +35,7 @@ func newDescription(t *testing.T) description {
 		t.Fatal(err)
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
-	for name, kind := range map[string]keys.Kind{"ctfe": keys.ECDSA, "rekor": keys.ECDSA, "rekor-tiles": keys.Ed25519} {
+	for name, kind := range map[string]keys.Kind{"ctfe": keys.ECDSA, "tesseract": keys.SEC1, "rekor": keys.ECDSA, "rekor-tiles": keys.Ed25519} {
 		if err := keys.Ensure(kind, at(name+".pem"), at(name+".pub"), ""); err != nil {
 			t.Fatal(err)
 		}
@@ -60,9 +60,12 @@ func newDescription(t *testing.T) description {
 	}
 	return description{
 		Keys: at("tuf-keys"), Repository: at("tuf"), Trust: dir, Issuer: "http://localhost:5556", Origin: "localhost",
-		Fulcio: endpoint{"http://127.0.0.1:5555", at("ca-root.pem")}, CTLog: endpoint{"http://localhost:6105/sigstore", at("ctfe.pub")},
-		Rekor: endpoint{"http://localhost:3000", at("rekor.pub")}, RekorV2: endpoint{"http://localhost:3003", at("rekor-tiles.pub")},
-		TSA: endpoint{"http://127.0.0.1:3004", at("tsa/chain.pem")},
+		Fulcio:     endpoint{URL: "http://127.0.0.1:5555", File: at("ca-root.pem")},
+		TrillianCT: &endpoint{URL: "http://localhost:6105/sigstore", File: at("ctfe.pub")},
+		Tesseract:  &endpoint{URL: "http://localhost:6962/sigstore", File: at("tesseract.pub")},
+		Rekor:      &endpoint{URL: "http://localhost:3000", File: at("rekor.pub"), Signs: true},
+		RekorV2:    &endpoint{URL: "http://localhost:3003", File: at("rekor-tiles.pub"), Signs: true},
+		TSA:        &endpoint{URL: "http://127.0.0.1:3004", File: at("tsa/chain.pem"), Signs: true},
 	}
 }
 
@@ -339,13 +342,20 @@ func TestOlderClientsFindTheSingleFilesByTheirUsage(t *testing.T) {
 		}
 		found[custom.Sigstore.Usage] += string(content)
 	}
-	for usage, file := range map[string]string{"Fulcio": d.Fulcio.File, "CTFE": d.CTLog.File, "Rekor": d.Rekor.File} {
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	for usage, files := range map[string][]string{"Fulcio": {d.Fulcio.File}, "CTFE": {d.TrillianCT.File, d.Tesseract.File}, "Rekor": {d.Rekor.File}} {
+		all := 0
+		for _, file := range files {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(found[usage], string(want)) {
+				t.Errorf("for %s there is %q, not %s", usage, found[usage], file)
+			}
+			all += len(want)
 		}
-		if found[usage] != string(want) {
-			t.Errorf("for %s there is %q, not %s", usage, found[usage], file)
+		if len(found[usage]) != all {
+			t.Errorf("for %s there is %q", usage, found[usage])
 		}
 		delete(found, usage)
 	}

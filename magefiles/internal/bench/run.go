@@ -127,7 +127,7 @@ type rig struct{ *stack.Throwaway }
 
 // tutorial lists the services of the three levels.
 func (b *benchmark) tutorial() []service.Service {
-	return slices.DeleteFunc(b.All(), func(one service.Service) bool { return !one.Tutorial })
+	return slices.DeleteFunc(b.All(), func(one service.Service) bool { return !slices.Contains(one.Stacks, config.Tutorial) })
 }
 
 // rig makes a throwaway stack beside others. In that stack, the target start runs services.
@@ -169,7 +169,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 func (r *rig) described() []service.Service {
 	var all []service.Service
 	for _, one := range r.All() {
-		if one.Tutorial {
+		if slices.Contains(one.Stacks, config.Tutorial) {
 			one.Templates = nil
 			all = append(all, one)
 		}

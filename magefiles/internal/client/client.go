@@ -32,6 +32,15 @@ const (
 	Root Trust = "root" // a trusted root and a signing configuration, as cosign v3 does
 )
 
+// Trusts are the kinds of trust that the clients of a stack can have, first the one that its demos use. Rekor v2 is found by a
+// signing configuration only.
+func Trusts(c config.Config) []Trust {
+	if c.Stack == config.Tiles {
+		return []Trust{Root}
+	}
+	return []Trust{Keys, Root}
+}
+
 // Environment lists the variables with which clients use the stack.
 func Environment(c config.Config, trust Trust) []Variable {
 	// cosign reads each flag from COSIGN_ and its name.
@@ -40,7 +49,7 @@ func Environment(c config.Config, trust Trust) []Variable {
 		{Name: "COSIGN_FULCIO_URL", Value: c.URL(config.Fulcio)},
 		{Name: "COSIGN_OIDC_ISSUER", Value: c.Issuer()},
 		{Name: "SIGSTORE_ROOT_FILE", Value: c.Key("ca-root.pem")},
-		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: c.Key("ctfe.pub")},
+		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: c.CTLogKey()},
 		{Name: "SIGSTORE_REKOR_PUBLIC_KEY", Value: c.Key("rekor.pub")},
 	}
 	byRoot := []Variable{
@@ -54,11 +63,17 @@ func Environment(c config.Config, trust Trust) []Variable {
 	for i := range other {
 		other[i] = Variable{Name: other[i].Name, Unset: true}
 	}
+	var rekor, tiles []Variable
+	if c.Stack.Includes(config.Tutorial) {
+		rekor = []Variable{{Name: "REKOR_REKOR_SERVER", Value: c.URL(config.Rekor)}, {Name: "REKOR_URL", Value: c.URL(config.Rekor)}}
+	}
+	if c.Stack.Includes(config.Tiles) {
+		tiles = []Variable{{Name: "REKOR_V2_URL", Value: c.RekorV2()}, {Name: "TSA_URL", Value: c.URL(config.TSA)}, {Name: "TUF_MIRROR", Value: c.TUFMirror()}}
+	}
 	return slices.Concat(chosen, other, []Variable{
 		{Name: "PATH", Value: path(c), Prepend: true},
 		{Name: "COSIGN_YES", Value: "true"},
 		{Name: "COSIGN_PASSWORD", Secret: c.SecretFile(config.CosignPassword)},
-		{Name: "REKOR_REKOR_SERVER", Value: c.URL(config.Rekor)},
 		{Name: "KO_DOCKER_REPO", Value: c.Localhost(config.Registry)},
 		{Name: "KO_DEFAULTBASEIMAGE", Value: c.Image("base")},
 
@@ -67,18 +82,14 @@ func Environment(c config.Config, trust Trust) []Variable {
 		{Name: "DOCKER_CONFIG", Value: filepath.Join(c.Home(), "docker")},
 
 		// The names that Sigstore's own test environments give these.
-		{Name: "REKOR_URL", Value: c.URL(config.Rekor)},
 		{Name: "FULCIO_URL", Value: c.URL(config.Fulcio)},
 		{Name: "OIDC_URL", Value: c.Issuer()},
 		{Name: "ISSUER_URL", Value: c.Issuer()},
-		{Name: "CT_LOG_KEY", Value: c.Key("ctfe.pub")},
-		{Name: "REKOR_V2_URL", Value: c.RekorV2()},
-		{Name: "TSA_URL", Value: c.URL(config.TSA)},
-		{Name: "TUF_MIRROR", Value: c.TUFMirror()},
+		{Name: "CT_LOG_KEY", Value: c.CTLogKey()},
 		{Name: "TUF_ROOT_JSON", Value: c.Trust("root.json")},
 		{Name: "TRUSTED_ROOT", Value: c.Trust("trusted_root.json")},
 		{Name: "SIGNING_CONFIG", Value: c.Trust("signing_config.json")},
-	})
+	}, rekor, tiles)
 }
 
 // path lists the folders of the programs: first those of checkouts.
@@ -88,6 +99,9 @@ func path(c config.Config) string {
 		if _, ok := c.Checkouts[source.Name]; ok {
 			folders = append(folders, c.CheckoutPrograms(source))
 		}
+	}
+	if pinned := filepath.Dir(filepath.Join(c.Programs, c.Cosign())); pinned != c.Programs {
+		folders = append(folders, pinned)
 	}
 	return strings.Join(append(folders, c.Programs), string(os.PathListSeparator))
 }

@@ -39,6 +39,7 @@ var (
 	LogServer  = Port{"LOG_SERVER", 8091}
 	Rekor      = Port{"REKOR", 3000}
 	CT         = Port{"CT", 6105}
+	CTTiles    = Port{"CT_TILES", 6962}
 	Dex        = Port{"DEX", 5556}
 	Fulcio     = Port{"FULCIO", 5555}
 	TSA        = Port{"TSA", 3004}
@@ -51,7 +52,7 @@ var (
 
 // shared lists the ports above.
 func shared() []Port {
-	return []Port{Registry, LogServer, Rekor, CT, Dex, Fulcio, TSA, RekorTiles, TUF, Debug, Callback}
+	return []Port{Registry, LogServer, Rekor, CT, CTTiles, Dex, Fulcio, TSA, RekorTiles, TUF, Debug, Callback}
 }
 
 // Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
@@ -112,6 +113,25 @@ const (
 	TunedUpstream Tuning = "upstream" // the programs' own defaults
 )
 
+// Stack says which services make up a stack.
+type Stack string
+
+// The values of SIGLOCAL_STACK.
+const (
+	Tutorial Stack = "tutorial" // Rekor v1 and the CT log over Trillian and MariaDB, as in the tutorial
+	Tiles    Stack = "tiles"    // Rekor v2 and TesseraCT, both logs as tiles in files, and no database
+	Whole    Stack = "all"      // the services of both
+)
+
+// CTLogService is the service that runs the CT log in which Fulcio logs certificates.
+type CTLogService string
+
+// The values of SIGLOCAL_CT_LOG.
+const (
+	TrillianCT CTLogService = "ct"        // over Trillian and MariaDB
+	TesseraCT  CTLogService = "tesseract" // tiles in files
+)
+
 // Config says where a stack keeps its things and how it is reached. Every path is absolute.
 type Config struct {
 	Root     string // the checkout
@@ -129,6 +149,8 @@ type Config struct {
 	GitHub        OAuthApp // by which Dex lets people sign in at GitHub, if there is one
 	DexConnectors string   // a file with more ways to sign in, if the user named one
 	Tuning        Tuning
+	Stack         Stack
+	CTLogService  CTLogService // the one that Fulcio uses; others may run beside it
 	PresetSecrets map[Secret]string
 	Checkouts     map[string]string // folders of the checkouts, by the names of the sources that are built from them
 
@@ -206,6 +228,20 @@ func Variables(parts ...Part) []Variable {
 	maxOffset := 65535 - slices.MaxFunc(ports, func(a, b Port) int { return a.Default - b.Default }).Default
 	vars := []Variable{
 		{Name: "SIGLOCAL_STATE", Accepts: "an absolute path " + plainState, set: setState},
+		{Name: "SIGLOCAL_STACK", Accepts: `"tutorial", "tiles" or "all"`, set: func(c *Config, v string) error {
+			c.Stack = Stack(v)
+			if !slices.Contains([]Stack{Tutorial, Tiles, Whole}, c.Stack) {
+				return errNotAccepted
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_CT_LOG", Accepts: `"ct" or "tesseract", the service that is Fulcio's CT log`, set: func(c *Config, v string) error {
+			c.CTLogService = CTLogService(v)
+			if c.CTLogService != TrillianCT && c.CTLogService != TesseraCT {
+				return errNotAccepted
+			}
+			return nil
+		}},
 		{Name: "SIGLOCAL_INSTALL", Accepts: `"auto" or "never"`, set: func(c *Config, v string) error {
 			c.Install = Installing(v)
 			if c.Install != InstallAuto && c.Install != InstallNever {
@@ -358,6 +394,9 @@ func Load(root string, environ []string, parts ...Part) (Config, error) {
 	}
 	if (c.GitHub.ClientID == "") != (c.GitHub.ClientSecret == "") {
 		return Config{}, errors.New("only one of GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET is set; accepted are both or neither")
+	}
+	if err := c.chooseStack(); err != nil {
+		return Config{}, err
 	}
 	if err := c.checkPorts(); err != nil {
 		return Config{}, err
@@ -582,8 +621,31 @@ func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
 // DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
 func (c Config) DexPages() string { return filepath.Join(c.Root, "templates", "dex") }
 
-// CTLog is the URL of the CT log with its prefix.
-func (c Config) CTLog() string { return "http://" + c.Localhost(CT) + "/sigstore" }
+// CTLog is the URL, with its prefix, of the CT log that Fulcio uses.
+func (c Config) CTLog() string {
+	if c.CTLogService == TesseraCT {
+		return c.TesseraCT()
+	}
+	return c.TrillianCT()
+}
+
+// CTLogKey is the file of that log's public key.
+func (c Config) CTLogKey() string {
+	if c.CTLogService == TesseraCT {
+		return c.Key("tesseract.pub")
+	}
+	return c.Key("ctfe.pub")
+}
+
+// TrillianCT is the URL of the CT log over Trillian, with its prefix.
+func (c Config) TrillianCT() string { return "http://" + c.Localhost(CT) + "/sigstore" }
+
+// TesseraCT is the URL of the CT log of tiles, with its prefix.
+func (c Config) TesseraCT() string { return "http://" + c.Localhost(CTTiles) + "/sigstore" }
+
+// TesseraCTOrigin is what the checkpoints of the CT log of tiles begin with. It is part of what is signed, and so has no port,
+// which may change.
+func (c Config) TesseraCTOrigin() string { return "localhost/sigstore" }
 
 // RekorV2 is the URL of Rekor v2. Clients take the log's origin from its host name.
 func (c Config) RekorV2() string { return "http://" + c.Localhost(RekorTiles) }
@@ -598,10 +660,22 @@ func (c Config) TUFMirror() string { return "http://" + c.Localhost(TUF) }
 // Image is the reference of a repository in the stack's registry.
 func (c Config) Image(repository string) string { return c.Localhost(Registry) + "/" + repository }
 
+// Cosign is the name of the pinned program that is the stack's cosign: of version 3 in a stack of tiles, and of version 2 in
+// others.
+func (c Config) Cosign() string {
+	if c.Stack == Tiles {
+		return "v3/cosign"
+	}
+	return "cosign"
+}
+
 // Program is the path of a built program: one of the stack's own if it is built from a checkout.
 func (c Config) Program(name string) string {
 	if source, ok := c.CheckedOut(name); ok {
 		return filepath.Join(c.CheckoutPrograms(source), name)
+	}
+	if name == "cosign" {
+		name = c.Cosign()
 	}
 	return filepath.Join(c.Programs, name)
 }
@@ -655,6 +729,15 @@ func (c Config) FromHome(path string) string {
 		return path // not reached: between two absolute paths there always is a relative one
 	}
 	return relative
+}
+
+// FromState is path, which is in the state folder, relative to that, in the form of service.Use.Of.
+func (c Config) FromState(path string) string {
+	relative, err := filepath.Rel(c.State, path)
+	if err != nil {
+		return path // of two absolute paths there always is one
+	}
+	return filepath.ToSlash(relative)
 }
 
 // AttestationBucket is the URL of the folder in which Rekor keeps attestations.

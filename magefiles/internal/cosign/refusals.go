@@ -1,4 +1,4 @@
-// Package cosign makes key pairs with cosign, and knows the words in which cosign v2 refuses a signature. A failure in other words
+// Package cosign makes key pairs with cosign, and knows the words in which cosign refuses a signature. A failure in other words
 // is not a refusal.
 package cosign
 
@@ -6,11 +6,13 @@ import "regexp"
 
 // Messages about a signature, an attestation or a bundle.
 var (
-	NoSignature   = regexp.MustCompile(`no signatures found`)
-	WrongKey      = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match`)
+	NoSignature = regexp.MustCompile(`no signatures found`)
+	WrongKey    = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match|` +
+		// In a bundle, the entry in the log is first made again with the key that is given, and is then another one.
+		`failed to verify log inclusion: verifying log entry: verifying inclusion|accepted signatures do not match threshold`)
 	WrongFile     = regexp.MustCompile(`could not verify message: invalid signature|matching bundle to payload`)
 	WrongDigest   = regexp.MustCompile(`(?i)(invalid or missing|missing or incorrect) digest in claim`)
-	WrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value`)
+	WrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value|expected issuer value`)
 	WrongPolicy   = regexp.MustCompile(`conflicting values`)
 	NoAttestation = regexp.MustCompile(`(?m)no matching attestations:\s*$`)
 )

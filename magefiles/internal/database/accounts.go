@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/bcrypt"
 
+	"sigstore-local/magefiles/internal/accounts"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -56,7 +56,7 @@ func AddAccounts(ctx context.Context, c config.Config, emails []string, password
 			return err
 		}
 		_, err = db.ExecContext(ctx, "REPLACE INTO password (email, hash, username, preferred_username, user_id, `groups`, name, email_verified) "+
-			"VALUES (?, ?, ?, '', ?, '[]', '', TRUE)", email, hash, email, userID(email))
+			"VALUES (?, ?, ?, '', ?, '[]', '', TRUE)", email, hash, email, accounts.UserID(email))
 		if err != nil {
 			return fmt.Errorf("add the account %s: %w", email, err)
 		}
@@ -74,10 +74,4 @@ func fingerprint(key string, hash []byte, password string) string {
 	mac.Write(hash)
 	mac.Write([]byte(password))
 	return fmt.Sprintf("%x\n", mac.Sum(nil))
-}
-
-// userID is the identifier of email in ID tokens, the same at all times.
-func userID(email string) string {
-	sum := sha256.Sum256([]byte(email))
-	return hex.EncodeToString(sum[:16])
 }

@@ -61,14 +61,17 @@ const builderID = "https://" + project.Module + "/demo"
 
 // provenance is a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) for the image of the demos.
 func provenance(ctx context.Context, c config.Config, began time.Time) (string, error) {
-	out, err := command.Output(ctx, command.New(ctx, c.Root, os.Environ(), "go", "list", "-m", "-json", "github.com/sigstore/rekor"))
+	out, err := command.Output(ctx, command.New(ctx, c.Root, os.Environ(), "go", "list", "-json=Module", imagePackage(c)))
 	if err != nil {
 		return "", err
 	}
-	var module struct{ Path, Version, Sum string }
-	if err := json.Unmarshal([]byte(out), &module); err != nil {
+	var listed struct {
+		Module struct{ Path, Version, Sum string }
+	}
+	if err := json.Unmarshal([]byte(out), &listed); err != nil {
 		return "", err
 	}
+	module := listed.Module
 	// Go's module hash, as in-toto names it (https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md).
 	hash, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(module.Sum, "h1:"))
 	if err != nil || len(hash) != sha256.Size {
@@ -78,7 +81,7 @@ func provenance(ctx context.Context, c config.Config, began time.Time) (string, 
 	text, err := json.MarshalIndent(object{
 		"buildDefinition": object{
 			"buildType":          builderID + "/ko",
-			"externalParameters": object{"package": imagePackage, "platform": "linux/" + runtime.GOARCH, "flags": build.ImageFlags},
+			"externalParameters": object{"package": imagePackage(c), "platform": "linux/" + runtime.GOARCH, "flags": build.ImageFlags},
 			"resolvedDependencies": []object{{
 				"uri": "pkg:golang/" + module.Path + "@" + module.Version, "digest": object{"dirHash": hex.EncodeToString(hash)},
 			}},

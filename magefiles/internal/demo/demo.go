@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"regexp"
 	"runtime"
 	"slices"
@@ -177,16 +178,25 @@ func (d *Demo) write(name, text string) string {
 	return file
 }
 
-// imagePackage is the program in the image of the demos.
-const imagePackage = "github.com/sigstore/rekor/cmd/rekor-cli"
+// imagePackage is the program in the image of the demos, one that the stack has built for itself, so that its packages are in
+// the build cache.
+func imagePackage(c config.Config) string {
+	if c.Stack == config.Tiles {
+		return "github.com/sigstore/cosign/v3/cmd/cosign"
+	}
+	return "github.com/sigstore/rekor/cmd/rekor-cli"
+}
 
-// buildImage builds rekor-cli's image and pushes it.
+// tiles says that the stack has no other logs than such of tiles. Its cosign is version 3.
+func (d *Demo) tiles() bool { return d.Config.Stack == config.Tiles }
+
+// buildImage builds the image of a program and pushes it.
 func (d *Demo) buildImage() {
 	if d.err != nil {
 		return
 	}
-	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", imagePackage}
-	d.say("Build rekor-cli's source into an image and push it to the local registry: something to sign.",
+	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", imagePackage(d.Config)}
+	d.say("Build "+path.Base(imagePackage(d.Config))+"'s source into an image and push it to the local registry: something to sign.",
 		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.ImageFlags), shellescape.QuoteCommand(args)))
 	folders, err := client.GoFolders(d.ctx, d.Config.Root)
 	if err != nil {

@@ -173,21 +173,24 @@ func (d *Demo) withoutBrowser() ([]string, error) {
 	return append(slices.Clip(d.env), "PATH="+folder), nil
 }
 
-// emailOf is the email address in the certificate of a bundle that cosign v2 has written.
+// emailOf is the email address in the certificate of a bundle, in the form of cosign v2 or of Sigstore.
 func emailOf(bundle string) (string, error) {
 	content, err := os.ReadFile(bundle)
 	if err != nil {
 		return "", err
 	}
-	var held struct{ Cert []byte }
+	var held struct {
+		Cert                 []byte // PEM
+		VerificationMaterial struct{ Certificate struct{ RawBytes []byte } }
+	}
 	if err := json.Unmarshal(content, &held); err != nil {
 		return "", fmt.Errorf("%s: %w", bundle, err)
 	}
-	block, _ := pem.Decode(held.Cert)
-	if block == nil {
-		return "", fmt.Errorf("%s holds no certificate", bundle)
+	der := held.VerificationMaterial.Certificate.RawBytes
+	if block, _ := pem.Decode(held.Cert); block != nil {
+		der = block.Bytes
 	}
-	certificate, err := x509.ParseCertificate(block.Bytes)
+	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", bundle, err)
 	}

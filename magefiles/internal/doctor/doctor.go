@@ -87,7 +87,7 @@ func (d examiner) examineGo(ctx context.Context) Finding {
 
 func (d examiner) examineNeeds(ctx context.Context) []Finding {
 	var findings []Finding
-	for _, need := range platform.Needs() {
+	for _, need := range d.Needs() {
 		found := map[platform.Need]func() string{
 			platform.CCompiler:    platform.FindCCompiler,
 			platform.MariaDB:      func() string { return d.examineMariaDB(ctx) },

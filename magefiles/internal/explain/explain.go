@@ -158,7 +158,7 @@ func (p part) write(out *strings.Builder, c config.Config, parts []part) {
 	// The keys that it publishes are in the list of keys.
 	published := slices.DeleteFunc(slices.Clone(p.Publishes), func(name string) bool { return at(name) == "" })
 	if len(published) > 0 {
-		fmt.Fprintf(out, "    tell clients of %s and their keys\n", strings.Join(published, ", "))
+		fmt.Fprintf(out, "    names %s, and their keys\n", strings.Join(published, ", "))
 	}
 }
 
@@ -172,7 +172,7 @@ func writeKeys(out *strings.Builder, c config.Config, parts []part) {
 			}
 			fmt.Fprintf(out, "  %-24s %s signs %s\n", place(c, use.Of), p.Name, use.Signs)
 			if known := knowing(parts, p.Name, use.Public); len(known) > 0 {
-				fmt.Fprintf(out, "  %-24s known as %s to %s\n", "", use.Public, strings.Join(known, ", "))
+				fmt.Fprintf(out, "  %-24s as %s to %s\n", "", use.Public, strings.Join(known, ", "))
 			}
 		}
 	}

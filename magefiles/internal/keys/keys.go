@@ -24,6 +24,7 @@ type Kind string
 // The kinds of keys that Ensure makes.
 const (
 	ECDSA   Kind = "ECDSA" // on the curve P-256
+	SEC1    Kind = "SEC 1" // ECDSA, in the older form of SEC 1 (RFC 5915), the one that TesseraCT reads
 	Ed25519 Kind = "Ed25519"
 )
 
@@ -81,12 +82,15 @@ func generate(kind Kind, password string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if password == "" {
+	if password == "" && kind != SEC1 {
 		return encode(key)
 	}
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		return nil, err
+	}
+	if password == "" {
+		return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
 	}
 	//lint:ignore SA1019 does not authenticate, but is the one form of an encrypted key that ct_server's keyspb.PEMKeyFile takes
 	block, err := x509.EncryptPEMBlock(rand.Reader, "EC PRIVATE KEY", der, []byte(password), x509.PEMCipherAES256)
@@ -114,6 +118,9 @@ func parse(content []byte, password string) (crypto.Signer, error) {
 			return nil, fmt.Errorf("the file's private key cannot be decrypted with the stack's password: %w", err)
 		}
 		return x509.ParseECPrivateKey(der)
+	}
+	if block.Type == "EC PRIVATE KEY" {
+		return x509.ParseECPrivateKey(block.Bytes)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 
+	"sigstore-local/magefiles/internal/accounts"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/statedir"
 	"sigstore-local/templates"
@@ -34,6 +35,9 @@ func (v view) URL(name string) string     { return v.Config.URL(v.PortNamed(name
 
 // Localhost is the URL of a port by the name localhost.
 func (v view) Localhost(name string) string { return "http://" + v.Config.Localhost(v.PortNamed(name)) }
+
+// Accounts are the local accounts of a Dex without a database.
+func (v view) Accounts() ([]accounts.Account, error) { return accounts.List(v.Config) }
 
 // Secret is the text of the secret name.
 func (v view) Secret(name string) (string, error) { return v.secret(v.Config, config.Secret(name)) }

@@ -68,8 +68,22 @@ func (e *Engine) lastStart(s Service) (pid int, since time.Time) {
 // fromFile is the path of the file that holds From of the running service.
 func (e *Engine) fromFile(s Service) string { return e.Config.Run(s.Name + ".from") }
 
-// remember writes From of s to that file, and deletes the file for a pinned version.
+// forFile is the path of the file that holds For of the running service.
+func (e *Engine) forFile(s Service) string { return e.Config.Run(s.Name + ".for") }
+
+// otherwise says whether s was last started for something else than s.For.
+func (e *Engine) otherwise(s Service) bool {
+	last, err := os.ReadFile(e.forFile(s))
+	return err == nil && s.For != "" && string(last) != s.For
+}
+
+// remember writes From and For of s to these files, and deletes the first for a pinned version.
 func (e *Engine) remember(s Service) error {
+	if s.For != "" {
+		if err := renameio.WriteFile(e.forFile(s), []byte(s.For), 0o600); err != nil {
+			return err
+		}
+	}
 	if s.From != "" {
 		return renameio.WriteFile(e.fromFile(s), []byte(s.From), 0o600)
 	}

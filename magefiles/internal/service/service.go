@@ -29,14 +29,18 @@ type Service struct {
 	Args    []string
 	// Module is the path of the module whose version counts as the program's, if that is not the program's own module.
 	Module string
-	// Packages are the import paths of the programs that have to be built to run it.
+	// Packages are the import paths of the programs that have to be built to run it. A program that is not to be called as the
+	// last element of its path has its name before that, as in "tesseract=example.org/cmd/posix".
 	Packages []string
 	// Source is what a checkout can replace; nil if no checkout can.
 	Source *config.Source
-	// Tutorial says that the three levels need it.
-	Tutorial bool
+	// Stacks are those that it is part of, beside the whole stack, which every service is part of.
+	Stacks []config.Stack
 	// From is the checkout and revision that the program was built from; empty for a pinned version.
 	From string
+	// For is what the service is configured for, in a word, if that depends on the stack: a service that runs for something else is
+	// ended and started again. Empty if it does not depend on it.
+	For string
 	// Env are variables of the form NAME=value beside those that every daemon gets.
 	Env []string
 	// Templates names the templates from which its configuration is rendered at each start.

@@ -20,6 +20,11 @@ import (
 // Start runs s in the background and returns when it is ready; started is false if it ran already. An error says what to try.
 // A service that is not ready in time is left running, to be examined.
 func (e *Engine) Start(ctx context.Context, s Service, values Values) (started bool, err error) {
+	if e.otherwise(s) {
+		if err := e.Stop(ctx, s); err != nil {
+			return false, err
+		}
+	}
 	step := e.Console.Step(s.Name)
 	defer func() {
 		switch {

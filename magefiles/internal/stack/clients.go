@@ -35,7 +35,7 @@ func (s *Stack) ClientProcess(environ []string, trust client.Trust) ([]string, e
 // Shell runs a command line of the user's with the stack's environment, and without the stack's lock. If the command fails,
 // the error has its exit code.
 func (s *Stack) Shell(ctx context.Context, line string) error {
-	env, err := s.ClientProcess(os.Environ(), client.Keys)
+	env, err := s.ClientProcess(os.Environ(), client.Trusts(s.Config)[0])
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,13 @@ func (s *Stack) Require(ctx context.Context, needs ...platform.Need) error {
 		return fmt.Errorf("%s was installed and is still not found", missing[0])
 	}
 	return nil
+}
+
+// Needs are what the stack needs of the system.
+func (s *Stack) Needs() []platform.Need {
+	return slices.DeleteFunc(platform.Needs(), func(need platform.Need) bool {
+		return need == platform.MariaDB && !s.Config.HasDatabase()
+	})
 }
 
 // Missing lists those of needs that neither the system nor the user's own settings meet.

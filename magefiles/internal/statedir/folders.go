@@ -93,6 +93,18 @@ func MakeFolders(c config.Config) error {
 	return nil
 }
 
+// Remember keeps which stack the folder is for, with what c adds to it.
+func Remember(c config.Config) error {
+	stack, err := c.Remembered()
+	if err != nil {
+		return err
+	}
+	if made, err := os.ReadFile(c.StackFile()); err == nil && string(made) == string(stack)+"\n" {
+		return nil
+	}
+	return renameio.WriteFile(c.StackFile(), []byte(string(stack)+"\n"), 0o600)
+}
+
 // Wipe deletes everything that a stack made, but not its folder, nor programs in it.
 func Wipe(c config.Config) error {
 	// bundles is the name that the folder support had in earlier versions of this project.
@@ -103,6 +115,9 @@ func Wipe(c config.Config) error {
 		if err := os.RemoveAll(folder); err != nil {
 			return err
 		}
+	}
+	if err := os.Remove(c.StackFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	return os.Remove(filepath.Join(c.State, marker))
 }

@@ -3,9 +3,10 @@ package tilelog
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -16,15 +17,26 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Layout is the form in which a log keeps its entries and signs its checkpoints.
+type Layout int
+
+// The layouts.
+const (
+	TlogTiles Layout = iota // https://c2sp.org/tlog-tiles, with checkpoints signed by an Ed25519 key
+	StaticCT                // https://c2sp.org/static-ct-api, with checkpoints signed by an ECDSA key
 )
 
 // Log is a log in a folder.
 type Log struct {
 	Dir    string
-	Origin string // what its checkpoints begin with, and the name of the key that signs them
-	Key    string // the PEM file of its public key, Ed25519
+	Origin string // the first line of its checkpoints, and the name of the key that signs them
+	Key    string // the PEM file of its public key
+	Layout Layout
 }
 
 // state is how far the log has come, in the file in which Tessera's POSIX storage keeps that
@@ -73,7 +85,7 @@ func (l Log) check() error {
 		return nil
 	}
 	tree := tlog.Tree{N: now.Size, Hash: tlog.Hash(now.Root)}
-	tiles := tlog.TileHashReader(tree, reader{l.Dir})
+	tiles := tlog.TileHashReader(tree, reader{l.Dir, l.Layout})
 	if _, err := tlog.TreeHash(now.Size, tiles); err != nil {
 		return fmt.Errorf("the tiles in %s are not those of its tree of %d entries: %w", l.Dir, now.Size, err)
 	}
@@ -123,15 +135,22 @@ func (l Log) verifier() (note.Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.Key, err)
 	}
-	ed, ok := key.(ed25519.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%s holds a %T; accepted is an Ed25519 key", l.Key, key)
+	switch key := key.(type) {
+	case ed25519.PublicKey:
+		if l.Layout == TlogTiles {
+			text, err := note.NewEd25519VerifierKey(l.Origin, key)
+			if err != nil {
+				return nil, err
+			}
+			return note.NewVerifier(text)
+		}
+	case *ecdsa.PublicKey:
+		if l.Layout == StaticCT {
+			return treeHeadVerifier{l.Origin, key, sha256.Sum256(block.Bytes)}, nil
+		}
 	}
-	text, err := note.NewEd25519VerifierKey(l.Origin, ed)
-	if err != nil {
-		return nil, err
-	}
-	return note.NewVerifier(text)
+	accepted := map[Layout]string{TlogTiles: "an Ed25519", StaticCT: "an ECDSA"}[l.Layout]
+	return nil, fmt.Errorf("%s holds a %T; accepted is %s key", l.Key, key, accepted)
 }
 
 // newestEntries checks that the bundle of the newest entries holds what its tile was made of.
@@ -140,7 +159,7 @@ func (l Log) newestEntries(tree tlog.Tree, tiles tlog.HashReader) error {
 	newest.W = int(tree.N - newest.N<<height)
 	first := tree.N - int64(newest.W)
 	newest.L = -1
-	content, file, err := read(l.Dir, newest)
+	content, file, err := read(l.Dir, newest, l.Layout)
 	if err != nil {
 		return err
 	}
@@ -152,25 +171,39 @@ func (l Log) newestEntries(tree tlog.Tree, tiles tlog.HashReader) error {
 	if err != nil {
 		return err
 	}
-	// Each entry comes after its length, two bytes (https://c2sp.org/tlog-tiles, "Log entries").
 	for i, want := range hashes {
-		if len(content) < 2 || len(content) < 2+int(binary.BigEndian.Uint16(content)) {
+		record, rest, ok := l.next(content)
+		if !ok {
 			return fmt.Errorf("%s ends before entry %d", file, first+int64(i))
 		}
-		end := 2 + int(binary.BigEndian.Uint16(content))
-		if got := tlog.RecordHash(content[2:end]); !bytes.Equal(got[:], want[:]) {
+		if got := tlog.RecordHash(record); !bytes.Equal(got[:], want[:]) {
 			return fmt.Errorf("%s has another entry %d than the tree", file, first+int64(i))
 		}
-		content = content[end:]
+		content = rest
 	}
 	return nil
+}
+
+// next is the first of the entries in a bundle, as it is hashed into the tree, and the others.
+func (l Log) next(bundle []byte) (record, rest []byte, ok bool) {
+	if l.Layout == StaticCT {
+		return nextTileLeaf(bundle)
+	}
+	// Each entry comes after its length (https://c2sp.org/tlog-tiles, "Log entries").
+	entries := cryptobyte.String(bundle)
+	var entry cryptobyte.String
+	ok = entries.ReadUint16LengthPrefixed(&entry)
+	return entry, entries, ok
 }
 
 // height is how many levels of the tree are in a tile.
 const height = 8
 
 // reader reads tiles below a folder, for the package tlog.
-type reader struct{ dir string }
+type reader struct {
+	dir    string
+	layout Layout
+}
 
 func (reader) Height() int                     { return height }
 func (reader) SaveTiles([]tlog.Tile, [][]byte) {}
@@ -178,7 +211,7 @@ func (reader) SaveTiles([]tlog.Tile, [][]byte) {}
 func (r reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	var all [][]byte
 	for _, tile := range tiles {
-		content, file, err := read(r.dir, tile)
+		content, file, err := read(r.dir, tile, r.layout)
 		if err != nil {
 			return nil, err
 		}
@@ -192,10 +225,12 @@ func (r reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 }
 
 // read reads a tile, or for the level -1 a bundle of entries: a partial one, or the whole one that has taken its place.
-func read(dir string, tile tlog.Tile) (content []byte, file string, err error) {
+func read(dir string, tile tlog.Tile, layout Layout) (content []byte, file string, err error) {
 	// The package tlog names tiles as the Go checksum database does, with their height.
 	path := strings.Replace(tile.Path(), fmt.Sprintf("tile/%d/", height), "tile/", 1)
-	path = strings.Replace(path, "tile/data/", "tile/entries/", 1)
+	if layout == TlogTiles {
+		path = strings.Replace(path, "tile/data/", "tile/entries/", 1)
+	}
 	file = filepath.Join(dir, filepath.FromSlash(path))
 	content, err = os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && tile.W < 1<<height {

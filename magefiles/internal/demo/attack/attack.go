@@ -98,12 +98,9 @@ type signature struct {
 	index uint64 // of the signature's entry in the log
 }
 
-// NewTarget prepares attacks on s. What they leave is gone after Close, or when this process ends.
+// NewTarget prepares attacks on s, at whose Dex Mallory has an account. What they leave is gone after Close, or when this process ends.
 func NewTarget(ctx context.Context, s *stack.Stack) (*Target, error) {
-	if err := stack.AddAccounts(ctx, s.Config, Mallory); err != nil {
-		return nil, err
-	}
-	env, err := s.ClientProcess(os.Environ(), client.Keys)
+	env, err := s.ClientProcess(os.Environ(), client.Trusts(s.Config)[0])
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/magefile/mage/mg"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/keys"
+	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/tilelog"
+)
+
+// Tesseract is the certificate transparency log as tiles in files, which needs no database.
+type Tesseract mg.Namespace
+
+// Start runs the CT log of tiles once the CA's root certificate is there, to which entries must chain.
+func (Tesseract) Start(ctx context.Context) error {
+	if err := needs(ctx, Build, tesseractKey, tesseractLog, caRoot); err != nil {
+		return err
+	}
+	return start(ctx, tesseract, nil)
+}
+
+// tesseractKey makes the key with which the log signs: ECDSA, the only kind that Fulcio takes SCTs of beside RSA.
+func tesseractKey(ctx context.Context) error {
+	s, err := acquire(ctx)
+	if err != nil {
+		return err
+	}
+	return keys.Ensure(keys.SEC1, s.Config.Key("tesseract.pem"), s.Config.Key("tesseract.pub"), "")
+}
+
+// tesseractLog refuses a log that is damaged in a way in which the server would lose or corrupt it.
+func tesseractLog(ctx context.Context) error {
+	if err := needs(ctx, tesseractKey); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	log := tilelog.Log{Dir: s.Config.Data("tesseract"), Origin: s.Config.TesseraCTOrigin(), Key: s.Config.Key("tesseract.pub"), Layout: tilelog.StaticCT}
+	if err := log.Check(); err != nil {
+		return fmt.Errorf("tesseract: %w", err)
+	}
+	return nil
+}
+
+// Restart builds what has changed of the CT log of tiles and restarts that alone.
+func (Tesseract) Restart(ctx context.Context) error {
+	return restartOnly(ctx, Tesseract.Start, tesseractComponent())
+}
+
+// Stop ends the CT log of tiles, once Fulcio has ended, which may depend on it.
+func (Tesseract) Stop(ctx context.Context) error {
+	if err := needs(ctx, Fulcio.Stop); err != nil {
+		return err
+	}
+	return stop(ctx, tesseract)
+}
+
+func tesseractComponent() component {
+	return component{describe: tesseract, start: Tesseract.Start, stop: Tesseract.Stop, prepare: []any{tesseractKey, tesseractLog, caRoot}}
+}
+
+func tesseract(c config.Config) service.Service {
+	return service.Service{
+		Name:  "tesseract",
+		About: "TesseraCT, the CT log as tiles in files",
+		Uses: []service.Use{
+			{Of: "keys/ca-root.pem", To: "take only what chains to it"},
+			{Of: "keys/tesseract.pem", Signs: "SCTs, checkpoints", Public: "keys/tesseract.pub"},
+			{Of: "data/tesseract", To: "keep the tiles"},
+		},
+		Stacks:   []config.Stack{config.Tiles},
+		Program:  c.Program("tesseract"),
+		Packages: []string{"tesseract=github.com/transparency-dev/tesseract/cmd/tesseract/posix"},
+		Source: &config.Source{
+			Name: "tesseract", Module: "github.com/transparency-dev/tesseract", Programs: map[string]string{"tesseract": "cmd/tesseract/posix"},
+			Restart: "tesseract:restart", Demo: "demo:keyless",
+		},
+		Args: []string{
+			"--http_endpoint=" + c.Address(config.CTTiles), "--path_prefix=sigstore", "--origin=" + c.TesseraCTOrigin(),
+			"--private_key=" + c.Key("tesseract.pem"), "--roots_pem_file=" + c.Key("ca-root.pem"), "--ext_key_usages=CodeSigning",
+			"--storage_dir=" + c.Data("tesseract"),
+			// A certificate's SCT comes once a checkpoint covers its entry. With upstream's defaults that takes 1.5 seconds.
+			"--batch_max_age=10ms", "--checkpoint_interval=100ms",
+			"--logtostderr",
+		},
+		Listens: []config.Port{config.CTTiles},
+		Address: c.TesseraCT(),
+		// TesseraCT serves HTTP once the log's storage is open.
+		Ready: service.Answers(c.URL(config.CTTiles) + "/sigstore/ct/v1/get-roots"),
+	}
+}
