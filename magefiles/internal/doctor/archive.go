@@ -79,9 +79,9 @@ func collect(ctx context.Context, s *stack.Stack) ([]archived, error) {
 	return files, nil
 }
 
-// secretForms matches texts that are secret by their form: ID tokens, private keys, and Dex's connectors, which hold the
-// client secrets of identity providers.
-var secretForms = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|(?m:^connectors:\n(?:(?: .*)?\n)*)|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
+// secretForms matches texts that are secret by their form: ID tokens, private keys, hashes of passwords by bcrypt, which can be
+// guessed from, and Dex's connectors, which hold the client secrets of identity providers.
+var secretForms = regexp.MustCompile(`\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|eyJ[\w-]+\.[\w-]+\.[\w-]+|(?m:^connectors:\n(?:(?: .*)?\n)*)|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
 
 // redactor returns a function that replaces every secret of the stack in a text.
 func redactor(c config.Config) (func([]byte) []byte, error) {

@@ -17,8 +17,9 @@ func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
 	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
 	key := "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----"
 	connectors := "connectors:\n  - type: github\n\n    config: {clientSecret: s}\n"
-	got := string(redact([]byte("a " + token + " b\n" + key + "\nc\n" + connectors)))
-	if got != "a [secret] b\n[secret]\nc\n[secret]" {
+	hash := "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W"
+	got := string(redact([]byte("a " + token + " b\n" + key + "\nhash: \"" + hash + "\"\nc\n" + connectors)))
+	if got != "a [secret] b\n[secret]\nhash: \"[secret]\"\nc\n[secret]" {
 		t.Errorf("got %q", got)
 	}
 	// A JSON file is one without its secrets, too.
