@@ -43,7 +43,7 @@ func rekorTilesLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := tilelog.Log{Dir: s.Config.Data("rekor-tiles"), Origin: s.Config.RekorV2Origin(), Key: s.Config.Key("rekor-tiles.pub")}
+	log := tilelog.Log{Files: tilelog.Folder(s.Config.Data("rekor-tiles")), Origin: s.Config.RekorV2Origin(), Key: s.Config.Key("rekor-tiles.pub")}
 	if err := log.Check(); err != nil {
 		return fmt.Errorf("rekor-tiles: %w", err)
 	}

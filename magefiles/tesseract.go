@@ -41,7 +41,7 @@ func tesseractLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := tilelog.Log{Dir: s.Config.Data("tesseract"), Origin: s.Config.TesseraCTOrigin(), Key: s.Config.Key("tesseract.pub"), Layout: tilelog.StaticCT}
+	log := tilelog.Log{Files: tilelog.Folder(s.Config.Data("tesseract")), Origin: s.Config.TesseraCTOrigin(), Key: s.Config.Key("tesseract.pub"), Layout: tilelog.StaticCT}
 	if err := log.Check(); err != nil {
 		return fmt.Errorf("tesseract: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"sigstore-local/magefiles/internal/checkpoint"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/exitcode"
@@ -118,7 +119,7 @@ func NewMonitor(c config.Config) (*Monitor, error) {
 // Check compares the log's newest checkpoint with the one that was kept (zero if there is none), hands each new entry, or
 // all of them, to each once its proof holds, and keeps the newest. A checkpoint with which the log disagrees is never
 // given up: both are put into a file beside it, and the error wraps rekorlog.ErrInconsistent.
-func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry) error) (older, newer rekorlog.Checkpoint, err error) {
+func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry) error) (older, newer checkpoint.Checkpoint, err error) {
 	kept := filepath.Join(m.folder, "checkpoint")
 	text, err := os.ReadFile(kept)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -142,12 +143,12 @@ func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry)
 	// Each entry comes with the log's checkpoint of that moment, which has to be of the same tree.
 	shown := newer
 	err = m.log.Entries(ctx, first, newer.Size, func(entry rekorlog.Entry) error {
-		checkpoint, err := m.log.Check(entry)
+		signed, err := m.log.Check(entry)
 		if err != nil {
 			return err
 		}
-		if checkpoint.Text != shown.Text {
-			smaller, larger := shown, checkpoint
+		if signed.Text != shown.Text {
+			smaller, larger := shown, signed
 			if smaller.Size > larger.Size {
 				smaller, larger = larger, smaller
 			}
@@ -165,7 +166,7 @@ func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry)
 }
 
 // agree finds out whether two checkpoints are of one history, and keeps both in a file as evidence if they are not.
-func (m *Monitor) agree(ctx context.Context, older, newer rekorlog.Checkpoint) error {
+func (m *Monitor) agree(ctx context.Context, older, newer checkpoint.Checkpoint) error {
 	err := m.log.Consistent(ctx, older, newer)
 	if !errors.Is(err, rekorlog.ErrInconsistent) {
 		return err

@@ -8,7 +8,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
@@ -16,14 +15,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
-	"golang.org/x/mod/sumdb/note"
 
+	"sigstore-local/magefiles/internal/checkpoint"
 	"sigstore-local/magefiles/internal/jsonapi"
 )
 
@@ -72,42 +70,19 @@ func (v verifier) Verify(message, signature []byte) bool {
 	return ecdsa.VerifyASN1(v.log.key, digest[:], signature)
 }
 
-// Checkpoint is what a log has signed about itself (https://c2sp.org/tlog-checkpoint).
-type Checkpoint struct {
-	Text string // with its signature
-	Size uint64 // entries
-	Root []byte // of the Merkle tree over them
-}
-
 // Parse reads a checkpoint and refuses one that the log has not signed.
-func (l Log) Parse(text string) (Checkpoint, error) {
+func (l Log) Parse(text string) (checkpoint.Checkpoint, error) {
 	// The signature's line names the signer; whatever the name, the key decides.
 	_, signature, _ := strings.Cut(text, "\n\n— ")
 	name, _, _ := strings.Cut(signature, " ")
-	signed, err := note.Open([]byte(text), note.VerifierList(verifier{name, l}))
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("the log's key has not signed this checkpoint: %w", err)
-	}
-	lines := strings.Split(signed.Text, "\n")
-	if len(lines) < 3 {
-		return Checkpoint{}, fmt.Errorf("a checkpoint has at least three lines, this has %d", len(lines))
-	}
-	size, err := strconv.ParseUint(lines[1], 10, 64)
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("the checkpoint's size: %w", err)
-	}
-	root, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("the checkpoint's root: %w", err)
-	}
-	return Checkpoint{Text: text, Size: size, Root: root}, nil
+	return checkpoint.Parse(text, verifier{name, l})
 }
 
 // Checkpoint asks the log for its newest checkpoint.
-func (l Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
+func (l Log) Checkpoint(ctx context.Context) (checkpoint.Checkpoint, error) {
 	var info struct{ SignedTreeHead string }
 	if err := l.ask(ctx, http.MethodGet, "/api/v1/log", nil, &info); err != nil {
-		return Checkpoint{}, err
+		return checkpoint.Checkpoint{}, err
 	}
 	return l.Parse(info.SignedTreeHead)
 }
@@ -117,7 +92,7 @@ var ErrInconsistent = errors.New("the log has shown two histories")
 
 // Consistent finds out whether the log at newer holds all that it held at older, in the same order. If not, the error
 // wraps ErrInconsistent.
-func (l Log) Consistent(ctx context.Context, older, newer Checkpoint) error {
+func (l Log) Consistent(ctx context.Context, older, newer checkpoint.Checkpoint) error {
 	switch {
 	case newer.Size < older.Size:
 		return fmt.Errorf("%w: it had %d entries and now has %d", ErrInconsistent, older.Size, newer.Size)
@@ -262,18 +237,18 @@ var ErrNotInTree = errors.New("this is not what the tree was made of")
 
 // Check finds out whether the entry's inclusion proof leads to a root that the log has signed, and returns the checkpoint
 // in which it has. If it does not, the error wraps ErrNotInTree.
-func (l Log) Check(e Entry) (Checkpoint, error) {
+func (l Log) Check(e Entry) (checkpoint.Checkpoint, error) {
 	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, e.Index, e.Proof.Size, e.Leaf(), e.Proof.Hashes, e.Proof.Root); err != nil {
-		return Checkpoint{}, fmt.Errorf("entry %d: %w: its inclusion proof does not lead to the root %x", e.Index, ErrNotInTree, e.Proof.Root)
+		return checkpoint.Checkpoint{}, fmt.Errorf("entry %d: %w: its inclusion proof does not lead to the root %x", e.Index, ErrNotInTree, e.Proof.Root)
 	}
-	checkpoint, err := l.Parse(e.Proof.Checkpoint)
+	signed, err := l.Parse(e.Proof.Checkpoint)
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("entry %d: %w: %w", e.Index, ErrNotInTree, err)
+		return checkpoint.Checkpoint{}, fmt.Errorf("entry %d: %w: %w", e.Index, ErrNotInTree, err)
 	}
-	if checkpoint.Size != e.Proof.Size || !bytes.Equal(checkpoint.Root, e.Proof.Root) {
-		return Checkpoint{}, fmt.Errorf("entry %d: %w: its inclusion proof leads to another root than the one that the log has signed", e.Index, ErrNotInTree)
+	if signed.Size != e.Proof.Size || !bytes.Equal(signed.Root, e.Proof.Root) {
+		return checkpoint.Checkpoint{}, fmt.Errorf("entry %d: %w: its inclusion proof leads to another root than the one that the log has signed", e.Index, ErrNotInTree)
 	}
-	return checkpoint, nil
+	return signed, nil
 }
 
 // Step is one step of the way from a leaf to the root.

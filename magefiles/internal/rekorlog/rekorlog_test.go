@@ -28,6 +28,8 @@ import (
 
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/transparency-dev/merkle/testonly"
+
+	"sigstore-local/magefiles/internal/checkpoint"
 )
 
 // operator is the operator of a log, who can show what no Rekor would.
@@ -102,7 +104,7 @@ func (o *operator) add(texts ...string) {
 	}
 }
 
-func (o *operator) checkpoint(t *testing.T, log Log) Checkpoint {
+func (o *operator) checkpoint(t *testing.T, log Log) checkpoint.Checkpoint {
 	t.Helper()
 	c, err := log.Parse(o.sign(t, o.tree.Size(), o.tree.Hash()))
 	if err != nil {
@@ -136,7 +138,7 @@ func TestACheckpointCountsOnlyWithTheLogsSignature(t *testing.T) {
 func TestALogThatOnlyGrewIsConsistentAndAnyOtherIsNot(t *testing.T) {
 	honest := newOperator(t)
 	log := honest.log(t)
-	var seen []Checkpoint
+	var seen []checkpoint.Checkpoint
 	for i := range 20 {
 		seen = append(seen, honest.checkpoint(t, log))
 		honest.add(fmt.Sprint("entry ", i))
