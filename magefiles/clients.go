@@ -27,7 +27,7 @@ func allClients(c config.Config) []service.Service {
 				{Of: "dex", To: "1 sign in"},
 				{Of: "fulcio", To: "2 certify a fresh key"},
 				{Of: "tsa", To: "3 timestamp the signature"},
-				{Of: "rekor-tiles", To: "4 log the signature"},
+				{Of: "tiles", To: "4 log the signature"},
 				{Of: "trust/root.json", To: "check the TUF repository"},
 				{Of: "trust/signing_config.json", To: "find these services"},
 				{Of: "trust/trusted_root.json", To: "check what they signed"},

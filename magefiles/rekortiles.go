@@ -16,8 +16,11 @@ import (
 // RekorTiles is Rekor v2, a signature transparency log that keeps its tree as tiles in files and needs no database.
 type RekorTiles mg.Namespace
 
-// Start starts Rekor v2.
-func (RekorTiles) Start(ctx context.Context) error {
+// Start starts Rekor v2, and the web server by which clients reach it.
+func (RekorTiles) Start(ctx context.Context) error { return up(ctx, startRekorTiles, Tiles.Start) }
+
+// startRekorTiles starts Rekor v2 without waiting for the web server, which Rekor v2 itself does not need.
+func startRekorTiles(ctx context.Context) error {
 	if err := needs(ctx, Build, rekorTilesKey, rekorTilesLog); err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func rekorTiles(c config.Config) service.Service {
 		},
 		Args: []string{
 			"serve",
-			"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(c.Port(config.RekorTiles)),
+			"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(c.Port(config.RekorTilesHTTP)),
 			"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(rekorTilesGRPC)),
 			"--http-metrics-port=" + strconv.Itoa(c.Port(rekorTilesMetrics)),
 			"--hostname=" + c.RekorV2Origin(), "--signer-filepath=" + c.Key("rekor-tiles.pem"), "--storage-dir=" + c.Data("rekor-tiles"),
@@ -93,9 +96,9 @@ func rekorTiles(c config.Config) service.Service {
 			// checks for a new checkpoint once a second, which no setting changes.
 			"--batch-max-age=50ms", "--checkpoint-interval=100ms",
 		},
-		Listens: []config.Port{config.RekorTiles, rekorTilesGRPC, rekorTilesMetrics},
-		Address: c.RekorV2(),
+		Listens: []config.Port{config.RekorTilesHTTP, rekorTilesGRPC, rekorTilesMetrics},
+		Address: c.URL(config.RekorTilesHTTP),
 		// Rekor v2 serves HTTP once the log's storage is open.
-		Ready: service.Answers(c.URL(config.RekorTiles) + "/healthz"),
+		Ready: service.Answers(c.URL(config.RekorTilesHTTP) + "/healthz"),
 	}
 }

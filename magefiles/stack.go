@@ -33,6 +33,7 @@ func components() []component {
 		fulcioComponent(),
 		tsaComponent(),
 		rekorTilesComponent(),
+		tilesComponent(),
 		tufComponent(),
 	}
 }

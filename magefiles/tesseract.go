@@ -82,16 +82,16 @@ func tesseract(c config.Config) service.Service {
 			Restart: "tesseract:restart", Demo: "demo:keyless",
 		},
 		Args: []string{
-			"--http_endpoint=" + c.Address(config.CTTiles), "--path_prefix=sigstore", "--origin=" + c.TesseraCTOrigin(),
+			"--http_endpoint=" + c.Address(config.TesseractHTTP), "--path_prefix=sigstore", "--origin=" + c.TesseraCTOrigin(),
 			"--private_key=" + c.Key("tesseract.pem"), "--roots_pem_file=" + c.Key("ca-root.pem"), "--ext_key_usages=CodeSigning",
 			"--storage_dir=" + c.Data("tesseract"),
 			// A certificate's SCT comes once a checkpoint covers its entry. With upstream's defaults that takes 1.5 seconds.
 			"--batch_max_age=10ms", "--checkpoint_interval=100ms",
 			"--logtostderr",
 		},
-		Listens: []config.Port{config.CTTiles},
-		Address: c.TesseraCT(),
+		Listens: []config.Port{config.TesseractHTTP},
+		Address: c.URL(config.TesseractHTTP) + "/sigstore",
 		// TesseraCT serves HTTP once the log's storage is open.
-		Ready: service.Answers(c.URL(config.CTTiles) + "/sigstore/ct/v1/get-roots"),
+		Ready: service.Answers(c.URL(config.TesseractHTTP) + "/sigstore/ct/v1/get-roots"),
 	}
 }

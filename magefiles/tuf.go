@@ -110,7 +110,7 @@ func published(c config.Config) []string {
 		names = append(names, "ct", "rekor", "keys/ctfe.pub", "keys/rekor.pub")
 	}
 	if c.Stack.Includes(config.Tiles) {
-		names = append(names, "tesseract", "rekor-tiles", "tsa", "keys/tesseract.pub", "keys/rekor-tiles.pub", "keys/tsa/chain.pem")
+		names = append(names, "tiles", "tsa", "keys/tesseract.pub", "keys/rekor-tiles.pub", "keys/tsa/chain.pem")
 	}
 	return names
 }

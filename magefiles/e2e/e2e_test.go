@@ -55,7 +55,7 @@ func TestThreeLevels(t *testing.T) {
 	t.Logf("the three demos took %s", time.Since(began))
 	image := s.image(keyless)
 	bundle, attest := s.must("demo:bundle"), s.must("demo:attest")
-	s.only(append(slices.Clone(tutorial), "tsa", "rekor-tiles")...)
+	s.only(append(slices.Clone(tutorial), "tsa", "rekor-tiles", "tiles")...)
 	s.must("start")
 	s.only(names...)
 
@@ -611,7 +611,7 @@ exit 7
 		t.Errorf("it took %s", took)
 	}
 	s.env = working
-	if running := slices.Sorted(maps.Keys(s.pids())); !slices.Equal(running, []string{"registry", "rekor-tiles", "tsa", "tuf"}) {
+	if running := slices.Sorted(maps.Keys(s.pids())); !slices.Equal(running, []string{"registry", "rekor-tiles", "tiles", "tsa", "tuf"}) {
 		t.Errorf("what had nothing to do with it is not left running: %v", running)
 	}
 	if state := s.states()["mariadb"]; state != "crashed" {
@@ -672,10 +672,11 @@ func TestEveryTargetWorksAloneAndFromAnyFolder(t *testing.T) {
 		{"fulcio:ca", regexp.MustCompile(`(?s)Sigstore Local.*-----BEGIN CERTIFICATE-----`), nil},
 		{"dex:token", regexp.MustCompile(`^[\w-]+\.[\w-]+\.[\w-]+\n$`), []string{"mariadb", "dex"}},
 		{"tsa:start", regexp.MustCompile(`^$`), []string{"tsa"}},
-		{"rekorTiles:start", regexp.MustCompile(`^$`), []string{"rekor-tiles"}},
+		{"rekorTiles:start", regexp.MustCompile(`^$`), []string{"rekor-tiles", "tiles"}},
+		{"tiles:start", regexp.MustCompile(`^$`), []string{"tiles"}},
 		{"tuf:start", regexp.MustCompile(`^$`), []string{"tuf"}},
 		{"ct:start", regexp.MustCompile(`^$`), []string{"mariadb", "log-server", "log-signer", "ct"}},
-		{"demo:bundle", regexp.MustCompile(`Verified OK`), []string{"mariadb", "log-server", "log-signer", "ct", "dex", "fulcio", "tsa", "rekor-tiles"}},
+		{"demo:bundle", regexp.MustCompile(`Verified OK`), []string{"mariadb", "log-server", "log-signer", "ct", "dex", "fulcio", "tsa", "rekor-tiles", "tiles"}},
 	} {
 		s := newStack(t)
 		r := s.run(filepath.Join(s.config.Root, below[i%len(below)]), "go", "tool", "mage", test.target)

@@ -15,7 +15,7 @@ import (
 )
 
 // tiles are the services of a stack of tiles.
-var tiles = []string{"registry", "tesseract", "dex", "fulcio", "tsa", "rekor-tiles", "tuf"}
+var tiles = []string{"registry", "tesseract", "dex", "fulcio", "tsa", "rekor-tiles", "tiles", "tuf"}
 
 // all checks that status lists just these services, and that each is ready.
 func (s *stack) all(want []string) {

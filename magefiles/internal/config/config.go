@@ -39,12 +39,15 @@ var (
 	LogServer  = Port{"LOG_SERVER", 8091}
 	Rekor      = Port{"REKOR", 3000}
 	CT         = Port{"CT", 6105}
-	CTTiles    = Port{"CT_TILES", 6962}
+	CTTiles    = Port{"CT_TILES", 6962} // by which clients read TesseraCT's log and add to it
 	Dex        = Port{"DEX", 5556}
 	Fulcio     = Port{"FULCIO", 5555}
 	TSA        = Port{"TSA", 3004}
-	RekorTiles = Port{"REKOR_TILES", 3003}
+	RekorTiles = Port{"REKOR_TILES", 3003} // by which clients read and write Rekor v2's log
 	TUF        = Port{"TUF", 8080}
+
+	RekorTilesHTTP = Port{"REKOR_TILES_HTTP", 3002} // of Rekor v2's own server
+	TesseractHTTP  = Port{"TESSERACT_HTTP", 6963}   // of TesseraCT's own server
 
 	Debug    = Port{"DEBUG", 2345}    // Delve's, while a service is debugged
 	Callback = Port{"CALLBACK", 5557} // cosign's, while it waits until somebody has signed in
@@ -52,7 +55,7 @@ var (
 
 // shared lists the ports above.
 func shared() []Port {
-	return []Port{Registry, LogServer, Rekor, CT, CTTiles, Dex, Fulcio, TSA, RekorTiles, TUF, Debug, Callback}
+	return []Port{Registry, LogServer, Rekor, CT, CTTiles, TesseractHTTP, Dex, Fulcio, TSA, RekorTiles, RekorTilesHTTP, TUF, Debug, Callback}
 }
 
 // Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
@@ -621,10 +624,10 @@ func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
 // DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
 func (c Config) DexPages() string { return filepath.Join(c.Root, "templates", "dex") }
 
-// CTLog is the URL, with its prefix, of the CT log that Fulcio uses.
+// CTLog is the URL, with its prefix, at which Fulcio adds certificates to the CT log that it uses.
 func (c Config) CTLog() string {
 	if c.CTLogService == TesseraCT {
-		return c.TesseraCT()
+		return c.URL(TesseractHTTP) + "/sigstore"
 	}
 	return c.TrillianCT()
 }

@@ -108,7 +108,7 @@ func address(c config.Config, s service.Service) string {
 func addresses(c config.Config, s service.Service) string {
 	text := address(c, s)
 	for _, port := range s.Listens[min(1, len(s.Listens)):] {
-		kind := strings.TrimPrefix(port.Name, s.Listens[0].Name+"_")
+		kind := port.Name[strings.LastIndex(port.Name, "_")+1:]
 		text += fmt.Sprintf(", %d (%s)", c.Port(port), strings.NewReplacer("GRPC", "gRPC", "METRICS", "metrics").Replace(kind))
 	}
 	return text

@@ -15,33 +15,66 @@ import (
 	"sigstore-local/magefiles/internal/jsonapi"
 )
 
-// Uploader makes entries for Rekor v1 and uploads them by its API, without the cost of a client program.
+// Uploader makes entries and uploads them by the API of Rekor v1 or v2, without the cost of a client program.
 type Uploader struct {
 	url    string
 	key    *ecdsa.PrivateKey
-	public []byte // PEM
+	public []byte // a SubjectPublicKeyInfo
 	client *http.Client
+	entry  func(u *Uploader, digest, signature []byte) any
+	name   func(answer map[string]any) string
 }
 
-// NewUploader returns an uploader to the Rekor at url.
+// NewUploader returns an uploader to the Rekor v1 at url. It names an entry by its UUID.
 func NewUploader(url string) (*Uploader, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 128}
-	return &Uploader{
-		url: url + "/api/v1/log/entries", key: key, client: &http.Client{Transport: transport},
-		public: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
-	}, nil
+	return newUploader(Uploader{
+		url: url + "/api/v1/log/entries",
+		entry: func(u *Uploader, digest, signature []byte) any {
+			public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: u.public})
+			return object{"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": object{
+				"data":      object{"hash": object{"algorithm": "sha256", "value": hex.EncodeToString(digest)}},
+				"signature": object{"content": signature, "publicKey": object{"content": public}},
+			}}
+		},
+		name: func(answer map[string]any) string {
+			for uuid := range answer {
+				return uuid
+			}
+			return ""
+		},
+	})
 }
 
-// Upload signs something new and uploads it as a hashedrekord of version 0.0.1, and returns the entry's UUID when the log
-// has it.
+// NewUploaderV2 returns an uploader to the Rekor v2 at url. It names an entry by its index.
+func NewUploaderV2(url string) (*Uploader, error) {
+	return newUploader(Uploader{
+		url: url + "/api/v2/log/entries",
+		entry: func(u *Uploader, digest, signature []byte) any {
+			verifier := object{"publicKey": object{"rawBytes": u.public}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+			return object{"hashedRekordRequestV002": object{"digest": digest, "signature": object{"content": signature, "verifier": verifier}}}
+		},
+		name: func(answer map[string]any) string {
+			index, _ := answer["logIndex"].(string)
+			return index
+		},
+	})
+}
+
+type object = map[string]any
+
+func newUploader(u Uploader) (*Uploader, error) {
+	var err error
+	if u.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	if u.public, err = x509.MarshalPKIXPublicKey(u.key.Public()); err != nil {
+		return nil, err
+	}
+	u.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512}}
+	return &u, nil
+}
+
+// Upload signs something new and uploads that as a hashedrekord, and returns the entry's name when the log has it.
 func (u *Uploader) Upload(ctx context.Context) (string, error) {
 	blob := make([]byte, 32)
 	if _, err := rand.Read(blob); err != nil {
@@ -52,17 +85,12 @@ func (u *Uploader) Upload(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	type object = map[string]any
-	entry := object{"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": object{
-		"data":      object{"hash": object{"algorithm": "sha256", "value": hex.EncodeToString(digest[:])}},
-		"signature": object{"content": signature, "publicKey": object{"content": u.public}},
-	}}
 	var made map[string]any
-	if err := jsonapi.Ask(ctx, u.client, http.MethodPost, u.url, entry, &made); err != nil {
+	if err := jsonapi.Ask(ctx, u.client, http.MethodPost, u.url, u.entry(u, digest[:], signature), &made); err != nil {
 		return "", err
 	}
-	for uuid := range made {
-		return uuid, nil
+	if name := u.name(made); name != "" {
+		return name, nil
 	}
 	return "", fmt.Errorf("POST %s: the answer names no entry", u.url)
 }

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 )
 
-// Answers is a probe that a GET of url succeeds.
-func Answers(url string) func(context.Context) error {
+// Answers is a probe that a GET of url succeeds, or is answered by one of the other statuses.
+func Answers(url string, others ...int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
@@ -21,7 +22,7 @@ func Answers(url string) func(context.Context) error {
 			return err
 		}
 		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
+		if response.StatusCode != http.StatusOK && !slices.Contains(others, response.StatusCode) {
 			said, _ := io.ReadAll(io.LimitReader(response.Body, 300))
 			return fmt.Errorf("GET %s: %s: %s", url, response.Status, said)
 		}

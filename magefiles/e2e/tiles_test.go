@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api"
+	tessera "github.com/transparency-dev/tessera/client"
+	"golang.org/x/mod/sumdb/note"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/rekorlog"
+)
+
+// upload makes entries in Rekor v2, many at a time, and returns their indexes.
+func (s *stack) upload(count int) []string {
+	s.t.Helper()
+	uploader, err := rekorlog.NewUploaderV2(s.config.RekorV2())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	indexes := make([]string, count)
+	var wg sync.WaitGroup
+	for i := range count {
+		wg.Go(func() {
+			var err error
+			if indexes[i], err = uploader.Upload(context.Background()); err != nil {
+				s.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.t.Failed() {
+		s.t.FailNow()
+	}
+	return indexes
+}
+
+// follower is a client of the format that is not this project's: Tessera's.
+type follower struct {
+	*tessera.HTTPFetcher
+	tracker *tessera.LogStateTracker
+}
+
+// follow begins to follow Rekor v2's log by the URL at the path below its base URL.
+func (s *stack) follow(path string) follower {
+	s.t.Helper()
+	block, _ := pem.Decode([]byte(s.read(s.config.Key("rekor-tiles.pub"))))
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text, err := note.NewEd25519VerifierKey("localhost", key.(ed25519.PublicKey))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	verifier, err := note.NewVerifier(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	base, err := url.Parse(s.config.RekorV2() + path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	fetcher, err := tessera.NewHTTPFetcher(base, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tracker, err := tessera.NewLogStateTracker(s.t.Context(), fetcher.ReadTile, nil, verifier, "localhost", tessera.UnilateralConsensus(fetcher.ReadCheckpoint))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return follower{fetcher, tracker}
+}
+
+// all reads all entries, and checks that they are what the newest checkpoint's root was made of, and that inclusion proofs of
+// some hold.
+func (f follower) all(t *testing.T) [][]byte {
+	t.Helper()
+	latest := f.tracker.Latest()
+	size := func(context.Context) (uint64, error) { return latest.Size, nil }
+	unbundle := func(raw []byte) ([][]byte, error) {
+		var bundle api.EntryBundle
+		err := bundle.UnmarshalText(raw)
+		return bundle.Entries, err
+	}
+	var entries [][]byte
+	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
+	for entry, err := range tessera.Entries(tessera.EntryBundles(t.Context(), 2, size, f.ReadEntryBundle, 0, latest.Size), unbundle) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, entry.Entry)
+		if err := tree.Append(rfc6962.DefaultHasher.HashLeaf(entry.Entry), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if root, err := tree.GetRootHash(nil); err != nil || !bytes.Equal(root, latest.Hash) {
+		t.Fatalf("%d entries, whose root is %x and not %x: %v", len(entries), root, latest.Hash, err)
+	}
+	proofs, err := tessera.NewProofBuilder(t.Context(), latest.Size, f.ReadTile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for index := uint64(0); index < latest.Size; index += 1 + latest.Size/7 {
+		hashes, err := proofs.InclusionProof(t.Context(), index)
+		if err == nil {
+			err = proof.VerifyInclusion(rfc6962.DefaultHasher, index, latest.Size, rfc6962.DefaultHasher.HashLeaf(entries[index]), hashes, latest.Hash)
+		}
+		if err != nil {
+			t.Errorf("entry %d of %d: %v", index, latest.Size, err)
+		}
+	}
+	return entries
+}
+
+func TestALogOfTilesIsFollowedByAnyClientOfTheFormat(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.must("rekorTiles:start")
+	s.upload(3)
+	var followers []follower
+	for _, path := range []string{"", "/api/v2"} {
+		f := s.follow(path)
+		if entries := f.all(t); len(entries) != 3 {
+			t.Errorf("it has %d entries", len(entries))
+		}
+		followers = append(followers, f)
+	}
+	s.upload(300) // so that the first tile is full
+	for _, f := range followers {
+		// This proves that the log has only grown.
+		if _, _, _, err := f.tracker.Update(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if entries := f.all(t); len(entries) != 303 {
+			t.Errorf("it has %d entries", len(entries))
+		}
+	}
+	t.Run("while its server is away it can be read, and takes no entries", func(t *testing.T) {
+		s := s.in(t)
+		if err := syscall.Kill(s.pids()["rekor-tiles"], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		followers[0].all(t)
+		response, err := http.Post(s.config.RekorV2()+"/api/v2/log/entries", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		said, err := io.ReadAll(response.Body)
+		if want := "rekor-tiles, which takes the entries of this log, does not answer at " + s.config.URL(config.RekorTilesHTTP); err != nil ||
+			response.StatusCode != http.StatusBadGateway || !strings.HasPrefix(string(said), want) || strings.Count(string(said), "\n") != 1 {
+			t.Errorf("%s: %s, %v", response.Status, said, err)
+		}
+		s.must("start")
+		s.upload(1)
+	})
+	t.Run("it goes on after the web server is restarted", func(t *testing.T) {
+		s := s.in(t)
+		s.must("tiles:restart")
+		s.upload(1)
+		if _, _, _, err := followers[1].tracker.Update(t.Context()); err != nil || len(followers[1].all(t)) != 305 {
+			t.Errorf("%+v, %v", followers[1].tracker.Latest(), err)
+		}
+	})
+}
