@@ -297,7 +297,7 @@ func (s *stack) checkModes() {
 		s.t.Error(err)
 	}
 	// The private keys of the logs, the timestamp authority, the TUF repository and the demos.
-	if want := 3 + 1 + 4 + 2; private != want {
+	if want := 4 + 1 + 4 + 2; private != want {
 		s.t.Errorf("there are %d private keys, not %d", private, want)
 	}
 }
@@ -611,7 +611,7 @@ exit 7
 		t.Errorf("it took %s", took)
 	}
 	s.env = working
-	if running := slices.Sorted(maps.Keys(s.pids())); !slices.Equal(running, []string{"registry", "rekor-tiles", "tiles", "tsa", "tuf"}) {
+	if running := slices.Sorted(maps.Keys(s.pids())); !slices.Equal(running, []string{"registry", "rekor-tiles", "tesseract", "tiles", "tsa", "tuf"}) {
 		t.Errorf("what had nothing to do with it is not left running: %v", running)
 	}
 	if state := s.states()["mariadb"]; state != "crashed" {

@@ -173,20 +173,14 @@ func (b *Builder) builtFromStamp(stamp string) []string {
 // built says whether all programs are there and come from stamp.
 func (b *Builder) built(stamp string) bool {
 	known := b.builtFromStamp(stamp)
-	names := []string{Schema}
-	for _, pkg := range b.Packages {
-		name, _ := Program(pkg)
-		if !slices.Contains(known, pkg) {
-			return false
-		}
-		names = append(names, name)
-	}
-	for _, name := range names {
-		if info, err := os.Stat(b.pinned(name)); err != nil || info.Size() == 0 {
-			return false
-		}
-	}
-	return true
+	return b.present(Schema) && !slices.ContainsFunc(b.Packages, func(pkg string) bool { return !slices.Contains(known, pkg) || !b.present(pkg) })
+}
+
+// present says whether a program is there, and not empty.
+func (b *Builder) present(pkg string) bool {
+	name, _ := Program(pkg)
+	info, err := os.Stat(b.pinned(name))
+	return err == nil && info.Size() > 0
 }
 
 // layers puts the packages into groups in each of which the last elements of all paths differ. One go build writes all
@@ -237,13 +231,8 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	}
 	defer os.RemoveAll(fresh)
 	step.Detail("reads the pinned modules")
-	packages := slices.Clone(b.builtFromStamp(stamp))
-	for _, pkg := range b.Packages {
-		if !slices.Contains(packages, pkg) {
-			packages = append(packages, pkg)
-		}
-	}
-	slices.Sort(packages)
+	known := b.builtFromStamp(stamp)
+	packages := slices.DeleteFunc(slices.Clone(b.Packages), func(pkg string) bool { return slices.Contains(known, pkg) && b.present(pkg) })
 	pure := slices.DeleteFunc(slices.Clone(packages), needsC)
 	withC := slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return !needsC(name) })
 	type goBuild struct {
@@ -298,7 +287,7 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 			return err
 		}
 	}
-	folder, err := command.Output(ctx, command.New(ctx, b.Config.Root, builds[0].env, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian"))
+	folder, err := command.Output(ctx, command.New(ctx, b.Config.Root, Env(b.Environ, false), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian"))
 	if err != nil {
 		return err
 	}
@@ -327,7 +316,13 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 			}
 		}
 	}
-	// Last, so that an interrupted move is made again.
+	for _, pkg := range known {
+		if !slices.Contains(packages, pkg) {
+			packages = append(packages, pkg)
+		}
+	}
+	slices.Sort(packages)
+	// The stamp is written last, so that an interrupted move is made again.
 	return renameio.WriteFile(b.pinned(stampFile), []byte(stamp+"\n"+strings.Join(packages, "\n")+"\n"), 0o644)
 }
 

@@ -9,7 +9,7 @@ var (
 	NoSignature = regexp.MustCompile(`no signatures found`)
 	WrongKey    = regexp.MustCompile(`invalid signature when validating|comparing public key PEMs|public key and certificate were provided but did not match|` +
 		// In a bundle, the entry in the log is first made again with the key that is given, and is then another one.
-		`failed to verify log inclusion: verifying log entry: verifying inclusion|accepted signatures do not match threshold`)
+		`failed to verify log inclusion: verifying log entry: verifying inclusion|accepted signatures do not match threshold|expected key signature, not certificate`)
 	WrongFile     = regexp.MustCompile(`could not verify message: invalid signature|matching bundle to payload`)
 	WrongDigest   = regexp.MustCompile(`(?i)(invalid or missing|missing or incorrect) digest in claim`)
 	WrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value|expected issuer value`)
