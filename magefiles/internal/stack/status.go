@@ -109,6 +109,9 @@ func (s *Stack) Version(ctx context.Context, one service.Service) string {
 			module = dependency
 		}
 	}
+	if module.Version == "(devel)" {
+		return info.GoVersion // a program of this project's own, over Go's standard library
+	}
 	s.reading.Do(func() { s.release, _ = pins.Releases(s.Config.Root) })
 	if s.release == nil {
 		return module.Version // go.mod cannot be read
