@@ -58,9 +58,11 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"bench speed":      {Bench(ctx, nil, text("start,speed"), nil, nil), `"speed"`},
 		"bench -runs=0":    {Bench(ctx, nil, nil, number(0), nil), "from 1"},
 		"bench -entries=1": {Bench(ctx, nil, nil, nil, number(1)), "from 1000"},
-		"show nothing":     {Rekor.Show(Rekor{}, ctx, ""), "a whole number from 0"},
-		"show -1":          {Rekor.Show(Rekor{}, ctx, "-1"), "a whole number from 0"},
-		"show a UUID":      {Rekor.Show(Rekor{}, ctx, "24296fb2e1"), "a whole number from 0"},
+		"show nothing":     {Rekor.Show(Rekor{}, ctx, "", nil), "a whole number from 0"},
+		"show -1":          {Rekor.Show(Rekor{}, ctx, "-1", nil), "a whole number from 0"},
+		"show a UUID":      {Rekor.Show(Rekor{}, ctx, "24296fb2e1", nil), "a whole number from 0"},
+		"show of a CT log": {Rekor.Show(Rekor{}, ctx, "0", text("ct")), `-log is "ct"; accepted is one of rekor, rekor-tiles`},
+		"monitor no log":   {Rekor.Monitor(Rekor{}, ctx, nil, nil, text("")), "accepted is one of rekor, rekor-tiles"},
 		"reset":            {Reset(ctx, nil), "reset -yes"},
 	} {
 		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/magefile/mage/mg"
@@ -10,7 +9,6 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/keys"
-	"sigstore-local/magefiles/internal/logview"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -74,52 +72,6 @@ func rekorSource() *config.Source {
 		Programs: map[string]string{"rekor-server": "cmd/rekor-server", "rekor-cli": "cmd/rekor-cli"},
 		Restart:  "rekor:restart", Demo: "demo:rekor",
 	}
-}
-
-// Show prints an entry of the log in readable form: what was signed, by whom and when, and how its inclusion proof leads to the
-// tree's root.
-func (Rekor) Show(
-	ctx context.Context,
-	index string, // the entry's number, from 0
-) error {
-	number, err := logview.Index(index)
-	if err != nil {
-		return err
-	}
-	if err := needs(ctx, Rekor.Start); err != nil {
-		return err
-	}
-	s, err := load()
-	if err != nil {
-		return err
-	}
-	text, err := logview.Show(ctx, s.Config, number)
-	fmt.Print(text)
-	return err
-}
-
-// Monitor verifies that the log has only grown since the last call of this target, and lists the new entries. Its exit code is 6
-// if the log has shown two histories, or an entry that is not in its tree.
-func (Rekor) Monitor(
-	ctx context.Context,
-	identity *string, // list what this email address or URI has signed, since the log's beginning
-	watch *bool, // repeat this every second, until Ctrl-C
-) error {
-	if err := needs(ctx, Rekor.Start); err != nil {
-		return err
-	}
-	s, err := load()
-	if err != nil {
-		return err
-	}
-	if err := s.Release(); err != nil {
-		return err
-	}
-	who := ""
-	if identity != nil {
-		who = *identity
-	}
-	return logview.Watch(ctx, s.Config, s.Console, who, watch != nil && *watch)
 }
 
 func rekorComponent() component {

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -175,6 +180,88 @@ func TestALogOfTilesIsFollowedByAnyClientOfTheFormat(t *testing.T) {
 		s.upload(1)
 		if _, _, _, err := followers[1].tracker.Update(t.Context()); err != nil || len(followers[1].all(t)) != 305 {
 			t.Errorf("%+v, %v", followers[1].tracker.Latest(), err)
+		}
+	})
+}
+
+func TestBothSignatureLogsAreShownAndWatched(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.must("start", "stop")
+	tiles := s.config.Data("rekor-tiles")
+	s.copyFolder(tiles, tiles+".older")
+	s.must("start")
+	artifact := s.file("artifact", "an artifact")
+	for version := range uint32(2) {
+		if err := signGo(s, artifact, filepath.Join(s.home, fmt.Sprint(version)), version+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("an artifact")))
+	signer := s.config.Email + ", as " + s.config.Issuer() + " says"
+	for _, log := range []string{"rekor", "rekor-tiles"} {
+		of := "-log=" + log
+		t.Run("an entry of "+log+" is shown", func(t *testing.T) {
+			shown := s.in(t).must("rekor:show", "0", of).stdout
+			for _, want := range []string{digest, signer, "✓ the log's key has signed this root"} {
+				if !strings.Contains(shown, want) {
+					t.Errorf("it does not say %q: %s", want, shown)
+				}
+			}
+			if untimed := strings.Contains(shown, "the log keeps no time"); untimed != (log == "rekor-tiles") || strings.Contains(shown, "UUID") == untimed {
+				t.Errorf("%s", shown)
+			}
+			if r := s.in(t).mage("rekor:show", "1", of); r.code == 0 || !strings.Contains(r.stderr, "the log has one entry, 0") {
+				t.Errorf("%s", r)
+			}
+		})
+		t.Run(log+" is watched", func(t *testing.T) {
+			s := s.in(t)
+			if first := s.must("rekor:monitor", of); !strings.Contains(first.stdout, digest) || !strings.Contains(first.stderr, "The first look at the log: it has one entry, 0") {
+				t.Errorf("%s", first)
+			}
+			if same := s.must("rekor:monitor", of); same.stdout != "" || !strings.Contains(same.stderr, "Nothing is new") {
+				t.Errorf("%s", same)
+			}
+			if all := s.must("rekor:monitor", of, "-identity="+s.config.Email); strings.Count(all.stdout, "\n") != 1 || !strings.Contains(all.stdout, signer) {
+				t.Errorf("%s", all)
+			}
+		})
+	}
+	s.upload(300)
+	t.Run("a rewritten entry of tiles is noticed", func(t *testing.T) {
+		s := s.in(t)
+		bundle := filepath.Join(tiles, "tile", "entries", "000")
+		whole := s.read(bundle)
+		if err := os.WriteFile(bundle, []byte(strings.Replace(whole, "SHA2_256", "SHA2_257", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range [][]string{{"rekor:show", "0"}, {"rekor:monitor", "-identity=" + s.config.Email}} {
+			if r := s.mage(append(target, "-log=rekor-tiles")...); r.code != 6 || r.stdout != "" || !strings.Contains(r.stderr, "this is not what the tree was made of") {
+				t.Errorf("%q: %s", target, r)
+			}
+		}
+		if err := os.WriteFile(bundle, []byte(whole), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.must("rekor:show", "0", "-log=rekor-tiles")
+	})
+	t.Run("a log of tiles with two histories is noticed", func(t *testing.T) {
+		s := s.in(t)
+		s.must("rekor:monitor", "-log=rekor-tiles")
+		s.must("rekorTiles:stop")
+		s.copyFolder(tiles+".older", tiles)
+		s.must("rekorTiles:start")
+		for _, more := range []int{1, 320} {
+			s.upload(more)
+			r := s.mage("rekor:monitor", "-log=rekor-tiles")
+			evidence := regexp.MustCompile(`are in (\S+\.txt)`).FindStringSubmatch(r.stderr)
+			if r.code != 6 || !strings.Contains(r.stderr, "two histories") || evidence == nil {
+				t.Fatalf("%s", r)
+			}
+			if both := s.read(evidence[1]); strings.Count(both, "\n— ") != 2 {
+				t.Errorf("%s does not hold both checkpoints: %s", evidence[1], both)
+			}
 		}
 	})
 }

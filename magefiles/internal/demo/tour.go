@@ -111,8 +111,13 @@ func (d *Demo) drawing(index string) {
 		d.err = err
 		return
 	}
+	log, err := logview.Open(d.Config, logview.Rekor)
+	if err != nil {
+		d.err = err
+		return
+	}
 	var text string
-	if text, d.err = logview.Show(d.ctx, d.Config, number); d.err == nil {
+	if text, d.err = log.Show(d.ctx, number); d.err == nil {
 		fmt.Println("    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    "))
 		d.look("A hash and its sibling together give the hash above them, and so on up to the root, which the log has signed. If one letter of the entry were different, the root would be different.")
 	}

@@ -2,41 +2,31 @@ package logview
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
 
 	"sigstore-local/magefiles/internal/checkpoint"
-	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/exitcode"
-	"sigstore-local/magefiles/internal/keys"
 	"sigstore-local/magefiles/internal/rekorlog"
 )
 
 // Watch verifies that the log has only grown since the last call, and prints what is new; if identity is not empty, it prints
 // what identity has signed since the log's beginning. With on it does so once a second until ctx ends.
-func Watch(ctx context.Context, c config.Config, out *console.Console, identity string, on bool) error {
-	m, err := NewMonitor(c)
-	if err != nil {
-		return err
-	}
-	ca, err := keys.Certificate(c.Key("ca-root.pem"))
-	if err != nil {
-		return err
-	}
+func (log Log) Watch(ctx context.Context, out *console.Console, identity string, on bool) error {
 	if on {
-		out.Printf("Watching the log at %s, until Ctrl-C.", c.URL(config.Rekor))
+		out.Printf("Watching the log at %s, until Ctrl-C.", log.url)
 	}
 	silent := ""
 	for all := identity != ""; ; {
-		older, newer, err := m.Check(ctx, all, func(entry rekorlog.Entry) error { return list(entry, ca, identity) })
+		older, newer, err := log.Look(ctx, all, func(entry rekorlog.Entry) error { return log.list(entry, identity) })
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -83,57 +73,51 @@ func broken(err error) error {
 }
 
 // list prints an entry in a line, unless identity is not empty and has not signed it.
-func list(entry rekorlog.Entry, ca *x509.Certificate, identity string) error {
+func (log Log) list(entry rekorlog.Entry, identity string) error {
 	what, err := rekorlog.Describe(entry.Body)
 	if err != nil {
 		return err
 	}
-	var signers []string
-	asked := identity == ""
-	for _, signer := range what.Signers {
-		signers = append(signers, whoSigned(signer, ca))
-		asked = asked || signer.Identity == identity
-	}
-	if asked {
-		_, err = fmt.Printf("%d\t%s\t%s\t%s\t%s\n", entry.Index, entry.Integrated.Format(time.RFC3339), what.Kind,
-			strings.Join(what.Digests, " "), strings.Join(signers, "; "))
+	if identity == "" || slices.ContainsFunc(what.Signers, func(s rekorlog.Signer) bool { return s.Identity == identity }) {
+		_, err = fmt.Println(log.line(entry, what))
 	}
 	return err
 }
 
-// Monitor watches a log, and keeps the checkpoint that it saw last.
-type Monitor struct {
-	log    rekorlog.Log
-	folder string
-}
-
-// NewMonitor returns a monitor of the stack's log.
-func NewMonitor(c config.Config) (*Monitor, error) {
-	log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
-	if err != nil {
-		return nil, err
+// line is an entry as a line: index, time, kind, digests and signers.
+func (log Log) line(entry rekorlog.Entry, what rekorlog.Description) string {
+	logged := "-" // Rekor v2 keeps no time
+	if !entry.Integrated.IsZero() {
+		logged = entry.Integrated.Format(time.RFC3339)
 	}
-	return &Monitor{log, c.Data("monitor")}, os.MkdirAll(c.Data("monitor"), 0o700)
+	var signers []string
+	for _, signer := range what.Signers {
+		signers = append(signers, log.whoSigned(signer))
+	}
+	return fmt.Sprintf("%d\t%s\t%s\t%s\t%s", entry.Index, logged, what.Kind, strings.Join(what.Digests, " "), strings.Join(signers, "; "))
 }
 
-// Check compares the log's newest checkpoint with the one that was kept (zero if there is none), hands each new entry, or
+// Look compares the log's newest checkpoint with the one that was kept (zero if there is none), hands each new entry, or
 // all of them, to each once its proof holds, and keeps the newest. A checkpoint with which the log disagrees is never
 // given up: both are put into a file beside it, and the error wraps rekorlog.ErrInconsistent.
-func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry) error) (older, newer checkpoint.Checkpoint, err error) {
-	kept := filepath.Join(m.folder, "checkpoint")
+func (log Log) Look(ctx context.Context, all bool, each func(rekorlog.Entry) error) (older, newer checkpoint.Checkpoint, err error) {
+	if err := os.MkdirAll(log.folder, 0o700); err != nil {
+		return older, newer, err
+	}
+	kept := filepath.Join(log.folder, "checkpoint")
 	text, err := os.ReadFile(kept)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return older, newer, err
 	}
 	if err == nil {
-		if older, err = m.log.Parse(string(text)); err != nil {
+		if older, err = log.Parse(string(text)); err != nil {
 			return older, newer, fmt.Errorf("%s: %w: it was kept of another log, or damaged; without it the next look is a first one", kept, err)
 		}
 	}
-	if newer, err = m.log.Checkpoint(ctx); err != nil {
+	if newer, err = log.Checkpoint(ctx); err != nil {
 		return older, newer, err
 	}
-	if err := m.agree(ctx, older, newer); err != nil {
+	if err := log.agree(ctx, older, newer); err != nil {
 		return older, newer, err
 	}
 	first := older.Size
@@ -142,8 +126,8 @@ func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry)
 	}
 	// Each entry comes with the log's checkpoint of that moment, which has to be of the same tree.
 	shown := newer
-	err = m.log.Entries(ctx, first, newer.Size, func(entry rekorlog.Entry) error {
-		signed, err := m.log.Check(entry)
+	err = log.Entries(ctx, first, newer.Size, func(entry rekorlog.Entry) error {
+		signed, err := log.Check(entry)
 		if err != nil {
 			return err
 		}
@@ -152,7 +136,7 @@ func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry)
 			if smaller.Size > larger.Size {
 				smaller, larger = larger, smaller
 			}
-			if err := m.agree(ctx, smaller, larger); err != nil {
+			if err := log.agree(ctx, smaller, larger); err != nil {
 				return err
 			}
 			shown = larger
@@ -166,12 +150,12 @@ func (m *Monitor) Check(ctx context.Context, all bool, each func(rekorlog.Entry)
 }
 
 // agree finds out whether two checkpoints are of one history, and keeps both in a file as evidence if they are not.
-func (m *Monitor) agree(ctx context.Context, older, newer checkpoint.Checkpoint) error {
-	err := m.log.Consistent(ctx, older, newer)
+func (log Log) agree(ctx context.Context, older, newer checkpoint.Checkpoint) error {
+	err := log.Consistent(ctx, older, newer)
 	if !errors.Is(err, rekorlog.ErrInconsistent) {
 		return err
 	}
-	evidence := filepath.Join(m.folder, "evidence-"+time.Now().UTC().Format("20060102T150405.000")+".txt")
+	evidence := filepath.Join(log.folder, "evidence-"+time.Now().UTC().Format("20060102T150405.000")+".txt")
 	if err := renameio.WriteFile(evidence, []byte(older.Text+"\n"+newer.Text), 0o600); err != nil {
 		return err
 	}

@@ -1,16 +1,12 @@
-// Package logview shows a signature log to people: an entry with its way to the root, and new entries.
 package logview
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/keys"
 	"sigstore-local/magefiles/internal/rekorlog"
 )
 
@@ -24,12 +20,8 @@ func Index(text string) (uint64, error) {
 }
 
 // Show draws an entry of the log: what was signed, by whom and when, and its way to the root. If its inclusion proof does not
-// hold, it returns an error beside the text.
-func Show(ctx context.Context, c config.Config, number uint64) (string, error) {
-	log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
-	if err != nil {
-		return "", err
-	}
+// hold, it returns an error, beside the text if the log has shown what can be drawn.
+func (log Log) Show(ctx context.Context, number uint64) (string, error) {
 	checkpoint, err := log.Checkpoint(ctx)
 	if err != nil {
 		return "", err
@@ -39,11 +31,7 @@ func Show(ctx context.Context, c config.Config, number uint64) (string, error) {
 	}
 	entry, err := log.Entry(ctx, number)
 	if err != nil {
-		return "", err
-	}
-	ca, err := keys.Certificate(c.Key("ca-root.pem"))
-	if err != nil {
-		return "", err
+		return "", broken(err)
 	}
 	what, err := rekorlog.Describe(entry.Body)
 	if err != nil {
@@ -54,17 +42,23 @@ func Show(ctx context.Context, c config.Config, number uint64) (string, error) {
 		fmt.Fprintf(&out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("entry", "%d, a %s of version %s", entry.Index, what.Kind, what.Version)
-	line("UUID", "%s", entry.UUID)
+	if entry.UUID != "" {
+		line("UUID", "%s", entry.UUID)
+	}
 	for _, digest := range what.Digests {
 		line("artifact", "%s", digest)
 	}
 	for _, signer := range what.Signers {
-		line("signer", "%s", whoSigned(signer, ca))
+		line("signer", "%s", log.whoSigned(signer))
 		if signer.Identity != "" {
 			line("", "by a certificate that is valid from %s to %s UTC", signer.From.Format(time.DateTime), signer.To.Format(time.DateTime))
 		}
 	}
-	line("logged", "%s UTC", entry.Integrated.Format(time.DateTime))
+	if entry.Integrated.IsZero() {
+		line("logged", "the log keeps no time; a timestamp authority's is in the signature's bundle")
+	} else {
+		line("logged", "%s UTC", entry.Integrated.Format(time.DateTime))
+	}
 	fmt.Fprintf(&out, "\nIts way to the root of the tree, hashed at each step with the sibling that the log names:\n\n  %x  this entry\n", entry.Leaf())
 	for _, step := range entry.Path() {
 		side := "right"
@@ -94,10 +88,14 @@ func entries(size uint64) string {
 	}
 }
 
-// whoSigned describes a signer, with a warning if another CA than the stack's has certified the identity. ca is the stack's,
-// nil if it has none.
-func whoSigned(signer rekorlog.Signer, ca *x509.Certificate) string {
-	if signer.Identity == "" || ca != nil && signer.CertifiedBy(ca) {
+// certified says whether the stack's CA has certified a signer's identity.
+func (log Log) certified(signer rekorlog.Signer) bool {
+	return log.ca != nil && signer.CertifiedBy(log.ca)
+}
+
+// whoSigned describes a signer, with a warning if another CA than the stack's has certified the identity.
+func (log Log) whoSigned(signer rekorlog.Signer) string {
+	if signer.Identity == "" || log.certified(signer) {
 		return signer.String()
 	}
 	return signer.String() + " (by a CA that is not this stack's: anybody can say that)"

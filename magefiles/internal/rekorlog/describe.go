@@ -5,11 +5,13 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -18,7 +20,7 @@ type Signer struct {
 	Identity string    // an email address or URI; empty for a key
 	Issuer   string    // who vouches for the identity
 	From, To time.Time // when the certificate is valid
-	Key      string    // SHA-256 of the public key, as hex
+	Key      string    // SHA-256 of the public key, as a SubjectPublicKeyInfo, as hex
 
 	certificate *x509.Certificate
 }
@@ -43,8 +45,9 @@ type Description struct {
 	Signers       []Signer
 }
 
-// Describe reads an entry's body. Kinds differ in where they keep hashes, keys and certificates, not in what these look
-// like (https://github.com/sigstore/rekor/tree/main/pkg/types).
+// Describe reads an entry's body. Kinds differ in where they keep hashes, keys and certificates, not in what these look like: in
+// Rekor v1 (https://github.com/sigstore/rekor/tree/main/pkg/types) keys and certificates are PEM in base64, and hashes are hex; in
+// Rekor v2 (https://github.com/sigstore/rekor-tiles/tree/main/api/proto/rekor/v2) all of them are base64 of the bytes themselves.
 func Describe(body []byte) (Description, error) {
 	var entry struct {
 		Kind       string
@@ -55,24 +58,26 @@ func Describe(body []byte) (Description, error) {
 		return Description{}, fmt.Errorf("the entry's body: %w", err)
 	}
 	d := Description{Kind: entry.Kind, Version: entry.APIVersion}
-	d.collect(entry.Spec)
+	d.collect("", entry.Spec)
 	return d, nil
 }
 
-func (d *Description) collect(value any) {
+// collect collects from a value, which has a name if it is in an object.
+func (d *Description) collect(name string, value any) {
 	switch value := value.(type) {
 	case []any:
 		for _, one := range value {
-			d.collect(one)
+			d.collect(name, one)
 		}
 	case map[string]any:
-		algorithm, ok := value["algorithm"].(string)
-		digest, hashed := value["value"].(string)
-		if text := algorithm + ":" + digest; ok && hashed && !slices.Contains(d.Digests, text) {
-			d.Digests = append(d.Digests, text)
+		d.addDigest(value)
+		if raw, ok := value["rawBytes"].(string); ok {
+			if content, err := base64.StdEncoding.DecodeString(raw); err == nil {
+				d.addSigner(name == "x509Certificate", content)
+			}
 		}
 		for _, key := range slices.Sorted(maps.Keys(value)) {
-			d.collect(value[key])
+			d.collect(key, value[key])
 		}
 	case string:
 		content, err := base64.StdEncoding.DecodeString(value)
@@ -80,20 +85,46 @@ func (d *Description) collect(value any) {
 			return
 		}
 		if block, _ := pem.Decode(content); block != nil {
-			signer, ok := signerOf(block)
-			same := func(other Signer) bool { return other.String() == signer.String() }
-			if ok && !slices.ContainsFunc(d.Signers, same) {
-				d.Signers = append(d.Signers, signer)
-			}
+			d.addSigner(block.Type != "PUBLIC KEY", block.Bytes)
 		}
 	}
 }
 
-func signerOf(block *pem.Block) (Signer, bool) {
-	if block.Type == "PUBLIC KEY" {
-		return Signer{Key: fmt.Sprintf("%x", sha256.Sum256(block.Bytes))}, true
+// addDigest adds the digest that an object is, if it is one.
+func (d *Description) addDigest(object map[string]any) {
+	algorithm, ok := object["algorithm"].(string)
+	if !ok {
+		return
 	}
-	certificate, err := x509.ParseCertificate(block.Bytes)
+	text, ok := object["value"].(string) // of Rekor v1
+	if !ok {
+		encoded, isText := object["digest"].(string) // of Rekor v2
+		content, err := base64.StdEncoding.DecodeString(encoded)
+		if !isText || err != nil {
+			return
+		}
+		text = hex.EncodeToString(content)
+		algorithm = strings.ReplaceAll(strings.Replace(strings.ToLower(algorithm), "sha2_", "sha", 1), "_", "-")
+	}
+	if digest := algorithm + ":" + text; !slices.Contains(d.Digests, digest) {
+		d.Digests = append(d.Digests, digest)
+	}
+}
+
+// addSigner adds the signer whose certificate, or else public key, is der, if it is one.
+func (d *Description) addSigner(certificate bool, der []byte) {
+	signer, ok := signerOf(certificate, der)
+	same := func(other Signer) bool { return other.String() == signer.String() }
+	if ok && !slices.ContainsFunc(d.Signers, same) {
+		d.Signers = append(d.Signers, signer)
+	}
+}
+
+func signerOf(certified bool, der []byte) (Signer, bool) {
+	if !certified {
+		return Signer{Key: fmt.Sprintf("%x", sha256.Sum256(der))}, true
+	}
+	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
 		return Signer{}, false
 	}

@@ -71,7 +71,7 @@ func (o *operator) sign(t *testing.T, size uint64, root []byte) string {
 }
 
 // log serves the operator's tree until the test ends, and is the log as clients know it.
-func (o *operator) log(t *testing.T) Log {
+func (o *operator) log(t *testing.T) V1 {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		first, _ := strconv.ParseUint(r.FormValue("firstSize"), 10, 64)

@@ -109,12 +109,12 @@ func fork(ctx context.Context, t *Target) (attempt Attempt, err error) {
 	if err := add(1); err != nil {
 		return Attempt{}, err
 	}
-	monitor, err := logview.NewMonitor(forked.Config)
+	watched, err := logview.Open(forked.Config, logview.Rekor)
 	if err != nil {
 		return Attempt{}, err
 	}
 	check := func() error {
-		_, _, err := monitor.Check(ctx, false, func(rekorlog.Entry) error { return nil })
+		_, _, err := watched.Look(ctx, false, func(rekorlog.Entry) error { return nil })
 		return err
 	}
 	if err := check(); err != nil {

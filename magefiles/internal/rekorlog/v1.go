@@ -1,0 +1,217 @@
+package rekorlog
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"sigstore-local/magefiles/internal/checkpoint"
+	"sigstore-local/magefiles/internal/jsonapi"
+)
+
+// V1 is the log of a Rekor v1 that is known by its public key.
+type V1 struct {
+	url string
+	key *ecdsa.PublicKey
+	der []byte // key as a SubjectPublicKeyInfo
+}
+
+// Open returns the log of the Rekor v1 at url, whose public key is in a PEM file.
+func Open(url, keyFile string) (V1, error) {
+	content, err := os.ReadFile(keyFile)
+	if err != nil {
+		return V1{}, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return V1{}, fmt.Errorf("%s holds no public key as PEM", keyFile)
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return V1{}, fmt.Errorf("%s: %w", keyFile, err)
+	}
+	ec, ok := key.(*ecdsa.PublicKey)
+	if !ok {
+		return V1{}, fmt.Errorf("%s holds a %T; accepted is an ECDSA key", keyFile, key)
+	}
+	return V1{url: url, key: ec, der: block.Bytes}, nil
+}
+
+// verifier verifies checkpoints as Rekor v1 signs them: ECDSA over SHA-256, under a key hash that is the start of the key's
+// digest (https://github.com/sigstore/rekor/blob/main/pkg/util/signed_note.go).
+type verifier struct {
+	name string
+	log  V1
+}
+
+func (v verifier) Name() string { return v.name }
+func (v verifier) KeyHash() uint32 {
+	sum := sha256.Sum256(v.log.der)
+	return binary.BigEndian.Uint32(sum[:])
+}
+func (v verifier) Verify(message, signature []byte) bool {
+	digest := sha256.Sum256(message)
+	return ecdsa.VerifyASN1(v.log.key, digest[:], signature)
+}
+
+// Parse reads a checkpoint and refuses one that the log has not signed.
+func (l V1) Parse(text string) (checkpoint.Checkpoint, error) {
+	// The signature's line names the signer; whatever the name, the key decides.
+	_, signature, _ := strings.Cut(text, "\n\n— ")
+	name, _, _ := strings.Cut(signature, " ")
+	return checkpoint.Parse(text, verifier{name, l})
+}
+
+// Checkpoint asks the log for its newest checkpoint.
+func (l V1) Checkpoint(ctx context.Context) (checkpoint.Checkpoint, error) {
+	var info struct{ SignedTreeHead string }
+	if err := l.ask(ctx, http.MethodGet, "/api/v1/log", nil, &info); err != nil {
+		return checkpoint.Checkpoint{}, err
+	}
+	return l.Parse(info.SignedTreeHead)
+}
+
+// Consistent implements Log.
+func (l V1) Consistent(ctx context.Context, older, newer checkpoint.Checkpoint) error {
+	return consistent(older, newer, func() (bool, error) {
+		var answer struct{ Hashes []string }
+		path := fmt.Sprintf("/api/v1/log/proof?firstSize=%d&lastSize=%d", older.Size, newer.Size)
+		if err := l.ask(ctx, http.MethodGet, path, nil, &answer); err != nil {
+			return false, err
+		}
+		hashes, err := decode(answer.Hashes)
+		if err != nil {
+			return false, err
+		}
+		return proof.VerifyConsistency(rfc6962.DefaultHasher, older.Size, newer.Size, hashes, older.Root, newer.Root) == nil, nil
+	})
+}
+
+// Check implements Log.
+func (l V1) Check(e Entry) (checkpoint.Checkpoint, error) { return check(e, l.Parse) }
+
+// Entry asks the log for the entry of an index, from 0.
+func (l V1) Entry(ctx context.Context, index uint64) (Entry, error) {
+	return l.get(ctx, fmt.Sprintf("/api/v1/log/entries?logIndex=%d", index))
+}
+
+// EntryByUUID asks the log for the entry of a UUID.
+func (l V1) EntryByUUID(ctx context.Context, uuid string) (Entry, error) {
+	return l.get(ctx, "/api/v1/log/entries/"+uuid)
+}
+
+func (l V1) get(ctx context.Context, path string) (Entry, error) {
+	var answer map[string]wireEntry
+	if err := l.ask(ctx, http.MethodGet, path, nil, &answer); err != nil {
+		return Entry{}, err
+	}
+	for uuid, wire := range answer {
+		return wire.entry(uuid)
+	}
+	return Entry{}, fmt.Errorf("GET %s%s: the answer holds no entry", l.url, path)
+}
+
+// atOnce is how many entries Rekor v1 shows at a time.
+const atOnce = 10
+
+// Entries asks the log for the entries from first up to, and without, end, and hands them to each in order.
+func (l V1) Entries(ctx context.Context, first, end uint64, each func(Entry) error) error {
+	for ; first < end; first += atOnce {
+		var indexes []uint64
+		for i := first; i < min(end, first+atOnce); i++ {
+			indexes = append(indexes, i)
+		}
+		shown, err := l.retrieve(ctx, "logIndexes", indexes)
+		if err != nil {
+			return err
+		}
+		found := map[uint64]Entry{}
+		for _, entry := range shown {
+			found[entry.Index] = entry
+		}
+		for _, index := range indexes {
+			entry, ok := found[index]
+			if !ok {
+				return fmt.Errorf("the log does not show entry %d", index)
+			}
+			if err := each(entry); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// retrieve asks the log for entries by their logIndexes or entryUUIDs, at most atOnce.
+func (l V1) retrieve(ctx context.Context, by string, names any) ([]Entry, error) {
+	var answer []map[string]wireEntry
+	if err := l.ask(ctx, http.MethodPost, "/api/v1/log/entries/retrieve", map[string]any{by: names}, &answer); err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, one := range answer {
+		for uuid, wire := range one {
+			entry, err := wire.entry(uuid)
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, entry)
+		}
+	}
+	return entries, nil
+}
+
+// wireEntry is an entry as Rekor's API has it (https://github.com/sigstore/rekor/blob/main/openapi.yaml, LogEntry).
+type wireEntry struct {
+	Body           []byte
+	LogIndex       uint64
+	IntegratedTime int64 // seconds since 1970
+	Verification   struct {
+		InclusionProof struct {
+			TreeSize             uint64
+			RootHash, Checkpoint string
+			Hashes               []string
+		}
+	}
+}
+
+func (w wireEntry) entry(uuid string) (Entry, error) {
+	shown := w.Verification.InclusionProof
+	hashes, err := decode(append([]string{shown.RootHash}, shown.Hashes...))
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{
+		Index: w.LogIndex, UUID: uuid, Body: w.Body, Integrated: time.Unix(w.IntegratedTime, 0).UTC(),
+		Proof: Proof{Size: shown.TreeSize, Root: hashes[0], Hashes: hashes[1:], Checkpoint: shown.Checkpoint},
+	}, nil
+}
+
+func decode(texts []string) ([][]byte, error) {
+	var hashes [][]byte
+	for _, text := range texts {
+		hash, err := hex.DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("a hash in the log's answer: %w", err)
+		}
+		hashes = append(hashes, hash)
+	}
+	return hashes, nil
+}
+
+// ask asks the log's API.
+func (l V1) ask(ctx context.Context, method, path string, body, answer any) error {
+	return jsonapi.Ask(ctx, http.DefaultClient, method, l.url+path, body, answer)
+}

@@ -1,0 +1,123 @@
+package rekorlog
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"sigstore-local/magefiles/internal/tilelog/tilelogtest"
+)
+
+// served serves a log of tiles until the test ends, and is the log as clients know it.
+func served(t *testing.T, log *tilelogtest.Log) *V2 {
+	t.Helper()
+	server := httptest.NewServer(http.FileServer(http.Dir(log.Dir)))
+	t.Cleanup(server.Close)
+	return OpenV2(server.URL, tilelogtest.Origin, log.Key)
+}
+
+func TestEntriesOfTilesComeWithProofsThatLeadToTheRoot(t *testing.T) {
+	log := tilelogtest.OfSize(t, 600)
+	v2 := served(t, log)
+	next := uint64(200)
+	err := v2.Entries(t.Context(), 200, 600, func(e Entry) error {
+		if e.Index != next || string(e.Body) != string(log.Entries[next]) {
+			t.Errorf("entry %d is %d: %s", next, e.Index, e.Body)
+		}
+		next++
+		if c, err := v2.Check(e); err != nil || c.Size != 600 {
+			t.Errorf("entry %d: %v", e.Index, err)
+		}
+		end := e.Leaf()
+		for _, step := range e.Path() {
+			end = step.Parent
+		}
+		if string(end) != string(e.Proof.Root) {
+			t.Errorf("entry %d: its path ends at %x", e.Index, end)
+		}
+		return nil
+	})
+	if err != nil || next != 600 {
+		t.Errorf("%d, %v", next, err)
+	}
+	one, err := v2.Entry(t.Context(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.Body = []byte("another")
+	if _, err := v2.Check(one); !errors.Is(err, ErrNotInTree) {
+		t.Errorf("a changed entry: %v", err)
+	}
+	if _, err := v2.Entry(t.Context(), 600); err == nil || errors.Is(err, ErrNotInTree) {
+		t.Errorf("an entry that is not there yet: %v", err)
+	}
+	// An operator rewrites an entry.
+	file := log.Files.Place("tile/entries/000")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tilelogtest.Write(t, file, []byte(strings.Replace(string(content), "entry 3", "entry 4", 1)))
+	if _, err := v2.Entry(t.Context(), 3); !errors.Is(err, ErrNotInTree) {
+		t.Errorf("a rewritten entry: %v", err)
+	}
+}
+
+func TestALogOfTilesThatOnlyGrewIsConsistentAndAnyOtherIsNot(t *testing.T) {
+	log := tilelogtest.OfSize(t, 300)
+	v2 := served(t, log)
+	older, err := v2.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fork, shorter := log.Forked(290), log.Forked(290)
+	same := log.Forked(299)
+	same.Append([]byte("other"))
+	for range 300 {
+		log.Append([]byte("more"))
+		fork.Append([]byte("other"))
+	}
+	for name, test := range map[string]struct {
+		log  *tilelogtest.Log
+		good bool
+	}{"grown": {log, true}, "forked": {fork, false}, "cut off": {shorter, false}, "another of that size": {same, false}} {
+		shown := served(t, test.log)
+		newer, err := shown.Checkpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := shown.Consistent(t.Context(), older, newer); test.good != (err == nil) || err != nil && !errors.Is(err, ErrInconsistent) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhoSignedWhatIsFoundInEntriesOfRekorV2(t *testing.T) {
+	leaf, ca := certificate(t, "alice@example.org", "https://issuer.example.org")
+	block, _ := pem.Decode(leaf)
+	encoded := base64.StdEncoding.EncodeToString
+	certified := `{"keyDetails":"PKIX_ECDSA_P256_SHA_256","x509Certificate":{"rawBytes":"` + encoded(block.Bytes) + `"}}`
+	key := `{"keyDetails":"PKIX_ECDSA_P256_SHA_256","publicKey":{"rawBytes":"` + encoded(newOperator(t).public(t)) + `"}}`
+	const who = "alice@example.org, as https://issuer.example.org says"
+	for _, test := range []struct{ kind, spec, digests, signer string }{
+		{"hashedrekord", `{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":"AAEC"},"signature":{"content":"c2ln","verifier":` + certified + `}}}`, "[sha256:000102]", who},
+		{"hashedrekord", `{"hashedRekordV002":{"data":{"algorithm":"SHA2_512","digest":"AAEC"},"signature":{"content":"c2ln","verifier":` + key + `}}}`, "[sha512:000102]", "the key sha256:"},
+		{"hashedrekord", `{"hashedRekordV002":{"data":{"algorithm":"SHA3_384","digest":"AAEC"},"signature":{"content":"c2ln","verifier":` + key + `}}}`, "[sha3-384:000102]", "the key sha256:"},
+		{"dsse", `{"dsseV002":{"payloadHash":{"algorithm":"SHA2_384","digest":"AAEC"},"signatures":[{"content":"c2ln","verifier":` + certified + `}]}}`, "[sha384:000102]", who},
+	} {
+		d, err := Describe([]byte(`{"kind":"` + test.kind + `","apiVersion":"0.0.2","spec":` + test.spec + `}`))
+		if err != nil || d.Kind != test.kind || d.Version != "0.0.2" || fmt.Sprint(d.Digests) != test.digests || len(d.Signers) != 1 || !strings.HasPrefix(d.Signers[0].String(), test.signer) {
+			t.Errorf("%s: %+v, %v", test.spec, d, err)
+			continue
+		}
+		if certified := test.signer == who; d.Signers[0].CertifiedBy(ca) != certified {
+			t.Errorf("%s: certified by its CA %t", test.spec, !certified)
+		}
+	}
+}
