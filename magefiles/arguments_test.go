@@ -9,6 +9,9 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 	text := func(s string) *string { return &s }
 	number := func(n int) *int { return &n }
 	ctx := t.Context()
+	search := func(identity, digest, key *string, n *int, o *string) error {
+		return Rekor.Search(Rekor{}, ctx, identity, digest, key, nil, n, o)
+	}
 	refused := 0
 	for name, test := range map[string]struct {
 		err  error
@@ -63,6 +66,11 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"show a UUID":      {Rekor.Show(Rekor{}, ctx, "24296fb2e1", nil), "a whole number from 0"},
 		"show of a CT log": {Rekor.Show(Rekor{}, ctx, "0", text("ct")), `-log is "ct"; accepted is one of rekor, rekor-tiles`},
 		"monitor no log":   {Rekor.Monitor(Rekor{}, ctx, nil, nil, text("")), "accepted is one of rekor, rekor-tiles"},
+		"search nothing":   {search(nil, nil, nil, nil, nil), "at least one of -identity, -digest and -key"},
+		"search a digest":  {search(nil, text("ab"), nil, nil, nil), `the digest is "ab"; accepted are sha256:`},
+		"search a key":     {search(nil, nil, text("no.pub"), nil, nil), `the key is "no.pub", and there is no such file; accepted is a PEM file`},
+		"search -n=0":      {search(text("a@b.c"), nil, nil, number(0), nil), "-n is 0; accepted is a number of entries from 1"},
+		"search yaml":      {search(text("a@b.c"), nil, nil, nil, text("yaml")), "table, json"},
 		"reset":            {Reset(ctx, nil), "reset -yes"},
 	} {
 		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {

@@ -3,9 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"sigstore-local/magefiles/internal/logview"
+	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/rekorlog"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -45,6 +49,47 @@ func (Rekor) Monitor(
 		return err
 	}
 	return watched.Watch(ctx, s.Console, text(identity), watch != nil && *watch)
+}
+
+// Search lists the newest entries of the log that have all that its flags ask for, once their inclusion proofs have been verified.
+// Its exit code is 6 if a proof does not hold.
+func (Rekor) Search(
+	ctx context.Context,
+	identity *string, // an email address or URI that has signed
+	digest *string, // of what was signed, such as sha256:0123…
+	key *string, // a PEM file with a public key or certificate, or the SHA-256 of the public key
+	log *string, // the log, rekor or rekor-tiles
+	n *int, // how many entries to list; 20 if not given
+	o *string, // the form of the output: table or json
+) error {
+	form, err := stack.Choice("o", o, "table", "json")
+	if err != nil {
+		return err
+	}
+	const most = 10_000
+	limit := 20
+	if n != nil {
+		limit = *n
+	}
+	if limit < 1 || limit > most {
+		return fmt.Errorf("-n is %d; accepted is a number of entries from 1 to %d", limit, most)
+	}
+	file := text(key)
+	// A file is named as the user sees it, who may be in another folder.
+	if from := filepath.Join(os.Getenv(project.CalledFrom), file); file != "" && !filepath.IsAbs(file) {
+		if _, err := os.Stat(from); err == nil {
+			file = from
+		}
+	}
+	query, err := rekorlog.NewQuery(text(identity), text(digest), file)
+	if err != nil {
+		return err
+	}
+	s, searched, err := openLog(ctx, log)
+	if err != nil {
+		return err
+	}
+	return searched.Find(ctx, s.Console, query, limit, form)
 }
 
 // text is the value of a flag, empty if it was not given.

@@ -48,6 +48,8 @@ func tiles(c config.Config) service.Service {
 			{Of: "data/rekor-tiles", To: "serve the tiles"},
 			{Of: "tesseract", To: "pass certificates on"},
 			{Of: "data/tesseract", To: "serve the tiles"},
+			{Of: "data/rekor-index", To: "find entries"},
+			{Of: "keys/rekor-tiles.pub", To: "check what it indexes"},
 		},
 		Stacks:    []config.Stack{config.Tiles},
 		Program:   c.Program("tiles"),

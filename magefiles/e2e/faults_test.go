@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -323,7 +324,7 @@ var damages = []struct {
 func TestFaultDamagedFiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	demos := s.must("demo:rekor", "demo:keyless", "demo:bundle", "demo:attest", "start", "rekor:monitor")
+	demos := s.must("demo:rekor", "demo:keyless", "demo:bundle", "demo:attest", "start", "rekor:monitor", "rekor:monitor", "-log=rekor-tiles")
 	image := s.image(demos)
 	s.must("stop")
 	whole := filepath.Join(s.home, "whole")
@@ -431,9 +432,9 @@ func (s *stack) nothingIsLost(name, file, image string) {
 	s.t.Helper()
 	// Only clients read what is in these, and so only they can find damage to it.
 	clients := []string{s.config.Data("registry"), s.config.Data("artifact"), s.config.Key("cosign"), s.config.SecretFile(config.CosignPassword)}
-	if file == s.config.Data("monitor/checkpoint") {
+	if monitor, watched := strings.CutPrefix(filepath.Dir(file), s.config.Data("monitor")); watched {
 		// rekor:monitor alone writes and reads this file, so it has to name it.
-		if r := s.mage("rekor:monitor"); r.code != 0 && !strings.Contains(r.stderr, file) {
+		if r := s.mage("rekor:monitor", "-log="+cmp.Or(strings.TrimPrefix(monitor, "-"), "rekor")); r.code != 0 && !strings.Contains(r.stderr, file) {
 			s.t.Errorf("%s: it is not named: %s", name, r)
 		}
 		return

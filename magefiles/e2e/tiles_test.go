@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
@@ -184,7 +186,7 @@ func TestALogOfTilesIsFollowedByAnyClientOfTheFormat(t *testing.T) {
 	})
 }
 
-func TestBothSignatureLogsAreShownAndWatched(t *testing.T) {
+func TestBothSignatureLogsAreShownWatchedAndSearched(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.must("start", "stop")
@@ -227,8 +229,70 @@ func TestBothSignatureLogsAreShownAndWatched(t *testing.T) {
 				t.Errorf("%s", all)
 			}
 		})
+		t.Run(log+" is searched", func(t *testing.T) {
+			s := s.in(t)
+			for _, asked := range [][]string{{"-identity=" + s.config.Email}, {"-digest=" + digest}, {"-identity=" + s.config.Email, "-digest=" + strings.ToUpper(digest[7:])}} {
+				r := s.must(append([]string{"rekor:search", of}, asked...)...)
+				if !strings.HasPrefix(r.stdout, "0\t") || strings.Count(r.stdout, "\n") != 1 || !strings.Contains(r.stdout, digest) || !strings.Contains(r.stdout, signer) || strings.Contains(r.stderr, "still being made") {
+					t.Errorf("%q: %s", asked, r)
+				}
+			}
+			for _, asked := range []string{"-identity=nobody@example.org", "-digest=" + strings.Repeat("0", 64)} {
+				if r := s.must("rekor:search", of, asked); r.stdout != "" || !strings.Contains(r.stderr, "No entry of "+log+" has ") {
+					t.Errorf("%s: %s", asked, r)
+				}
+			}
+			var found struct {
+				Log     string
+				Total   int
+				Entries []struct {
+					Digests []string
+					Signers []struct{ Identity, Issuer, Key string }
+				}
+			}
+			r := s.must("rekor:search", of, "-digest="+digest, "-o=json")
+			if err := json.Unmarshal([]byte(r.stdout), &found); err != nil || found.Log != log || found.Total != 1 || len(found.Entries) != 1 || len(found.Entries[0].Signers) != 1 ||
+				found.Entries[0].Signers[0].Identity != s.config.Email || found.Entries[0].Signers[0].Issuer != s.config.Issuer() {
+				t.Fatalf("%v: %s", err, r)
+			}
+			if log == "rekor-tiles" {
+				if r := s.must("rekor:search", of, "-key="+found.Entries[0].Signers[0].Key); !strings.Contains(r.stdout, digest) {
+					t.Errorf("by the key of the certificate: %s", r)
+				}
+			}
+		})
 	}
-	s.upload(300)
+	t.Run("who signs with a key is found by the key", func(t *testing.T) {
+		s := s.in(t)
+		s.mustSign(s.file("signed with a key", "signed with a key"))
+		if r := s.must("rekor:search", "-key="+s.config.Key("cosign.pub")); !strings.HasPrefix(r.stdout, "1\t") || strings.Count(r.stdout, "\n") != 1 {
+			t.Errorf("%s", r)
+		}
+	})
+	t.Run("an index that is deleted or damaged is made again", func(t *testing.T) {
+		s := s.in(t)
+		s.upload(300)
+		index := s.config.Data("rekor-index")
+		for _, damage := range []func() error{
+			func() error { return os.RemoveAll(index) },
+			func() error { return os.WriteFile(filepath.Join(index, "000000"), []byte("garbled"), 0o600) },
+		} {
+			s.must("tiles:stop")
+			if err := damage(); err != nil {
+				t.Fatal(err)
+			}
+			s.must("rekorTiles:start")
+			for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+				r := s.must("rekor:search", "-log=rekor-tiles", "-identity="+s.config.Email)
+				if strings.HasPrefix(r.stdout, "0\t") && r.stderr == "" {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s", r)
+				}
+			}
+		}
+	})
 	t.Run("a rewritten entry of tiles is noticed", func(t *testing.T) {
 		s := s.in(t)
 		bundle := filepath.Join(tiles, "tile", "entries", "000")
@@ -236,7 +300,7 @@ func TestBothSignatureLogsAreShownAndWatched(t *testing.T) {
 		if err := os.WriteFile(bundle, []byte(strings.Replace(whole, "SHA2_256", "SHA2_257", 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, target := range [][]string{{"rekor:show", "0"}, {"rekor:monitor", "-identity=" + s.config.Email}} {
+		for _, target := range [][]string{{"rekor:show", "0"}, {"rekor:monitor", "-identity=" + s.config.Email}, {"rekor:search", "-identity=" + s.config.Email}} {
 			if r := s.mage(append(target, "-log=rekor-tiles")...); r.code != 6 || r.stdout != "" || !strings.Contains(r.stderr, "this is not what the tree was made of") {
 				t.Errorf("%q: %s", target, r)
 			}
@@ -262,6 +326,10 @@ func TestBothSignatureLogsAreShownAndWatched(t *testing.T) {
 			if both := s.read(evidence[1]); strings.Count(both, "\n— ") != 2 {
 				t.Errorf("%s does not hold both checkpoints: %s", evidence[1], both)
 			}
+		}
+		// The index is one of what the log has now.
+		if r := s.must("rekor:search", "-log=rekor-tiles", "-identity="+s.config.Email); r.stdout != "" {
+			t.Errorf("%s", r)
 		}
 	})
 }

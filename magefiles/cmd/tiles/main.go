@@ -37,6 +37,10 @@ type served struct {
 	Layout      string   `json:"layout"`      // the format, one of layouts
 	Prefixes    []string `json:"prefixes"`    // below which paths the format's own begin, such as / or /api/v2/
 	Submissions string   `json:"submissions"` // the URL of the server that gets every request that is for no file
+
+	Index  string `json:"index"`  // the folder of the index of the log's entries; empty for a log that is not searched
+	Origin string `json:"origin"` // what the checkpoints begin with, for the index
+	Key    string `json:"key"`    // the PEM file of the public key that verifies them, for the index
 }
 
 func main() {
@@ -87,6 +91,9 @@ func (s served) check() error {
 			return fmt.Errorf("a prefix is %q; accepted is a path that begins and ends with a slash", prefix)
 		}
 	}
+	if s.Index != "" && s.Layout != tlogTiles {
+		return fmt.Errorf("index is %q and layout is %q; accepted is an index of a log of the layout %q", s.Index, s.Layout, tlogTiles)
+	}
 	if to, err := url.Parse(s.Submissions); err != nil || to.Scheme != "http" || to.Host == "" {
 		return fmt.Errorf("submissions is %q; accepted is the URL of a server, such as http://127.0.0.1:3002", s.Submissions)
 	}
@@ -103,6 +110,9 @@ func serve(d description) error {
 		handler, err := newHandler(one)
 		if err != nil {
 			return err
+		}
+		if handler.index != nil {
+			go handler.index.follow(ctx)
 		}
 		listener, err := net.Listen("tcp", one.Address)
 		if err != nil {

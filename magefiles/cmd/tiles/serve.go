@@ -12,11 +12,15 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"sigstore-local/magefiles/internal/rekorlog"
+	"sigstore-local/magefiles/internal/tilelog"
 )
 
 // handler serves one log.
@@ -24,6 +28,7 @@ type handler struct {
 	served
 	layout      layout
 	submissions http.Handler
+	index       *index // nil if the log is not searched
 }
 
 func newHandler(s served) (*handler, error) {
@@ -33,12 +38,20 @@ func newHandler(s served) (*handler, error) {
 	}
 	// Of two prefixes that fit a path, the longer one counts.
 	s.Prefixes = slices.SortedFunc(slices.Values(s.Prefixes), func(a, b string) int { return len(b) - len(a) })
-	return &handler{served: s, layout: layouts[s.Layout], submissions: passOn(s.Name, to)}, nil
+	h := &handler{served: s, layout: layouts[s.Layout], submissions: passOn(s.Name, to)}
+	if s.Index != "" {
+		h.index, err = openIndex(tilelog.Log{Files: tilelog.Folder(s.Folder), Origin: s.Origin, Key: s.Key}, s.Index)
+	}
+	return h, err
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if clean := path.Clean(r.URL.Path); clean != r.URL.Path && clean+"/" != r.URL.Path {
 		http.NotFound(w, r)
+		return
+	}
+	if h.index != nil && r.URL.Path == rekorlog.SearchPath {
+		h.index.serveSearch(w, r)
 		return
 	}
 	for _, prefix := range h.Prefixes {
@@ -126,7 +139,7 @@ func (h *handler) content(found resource) ([]byte, error) {
 		err = fmt.Errorf("it goes on after number %d: %w", found.width, errShort)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s of the log of %s: %w", name, h.Name, err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(h.Folder, filepath.FromSlash(name)), err)
 	}
 	return part, nil
 }

@@ -102,7 +102,7 @@ func TestTheFormatsFilesAreServedAndNothingElse(t *testing.T) {
 		t.Errorf("HEAD: %d, %d bytes", r.StatusCode, r.ContentLength)
 	}
 	r := asked(t, h, http.MethodGet, "/tile/0/005")
-	if said := string(body(t, r)); !strings.Contains(said, "tile/0/005 of the log of the-log") || !strings.Contains(said, "damaged") {
+	if said := string(body(t, r)); !strings.Contains(said, log.Files.Place("tile/0/005")) || !strings.Contains(said, "damaged") {
 		t.Errorf("damage is not named: %s", said)
 	}
 }

@@ -1,4 +1,4 @@
-// Package logview shows the signature logs to people: an entry with its way to the root, and new entries.
+// Package logview shows the signature logs to people: an entry with its way to the root, new entries, and what a search finds.
 package logview
 
 import (
@@ -19,6 +19,7 @@ const (
 // Log is a signature log of a stack.
 type Log struct {
 	rekorlog.Log
+	name   string // of the service that keeps it
 	url    string
 	folder string            // where the monitor keeps what it has seen of the log
 	ca     *x509.Certificate // the stack's
@@ -33,10 +34,10 @@ func Open(c config.Config, name string) (Log, error) {
 	switch name {
 	case Rekor:
 		log, err := rekorlog.Open(c.URL(config.Rekor), c.Key("rekor.pub"))
-		return Log{log, c.URL(config.Rekor), c.Data("monitor"), ca}, err
+		return Log{log, name, c.URL(config.Rekor), c.Data("monitor"), ca}, err
 	case RekorV2:
 		log := rekorlog.OpenV2(c.RekorV2(), c.RekorV2Origin(), c.Key("rekor-tiles.pub"))
-		return Log{log, c.RekorV2(), c.Data("monitor-rekor-tiles"), ca}, nil
+		return Log{log, name, c.RekorV2(), c.Data("monitor-rekor-tiles"), ca}, nil
 	default:
 		return Log{}, fmt.Errorf("the log is %q; accepted are %s and %s", name, Rekor, RekorV2)
 	}

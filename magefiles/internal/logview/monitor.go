@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +77,7 @@ func (log Log) list(entry rekorlog.Entry, identity string) error {
 	if err != nil {
 		return err
 	}
-	if identity == "" || slices.ContainsFunc(what.Signers, func(s rekorlog.Signer) bool { return s.Identity == identity }) {
+	if identity == "" || (rekorlog.Query{Identity: identity}).Names(what) {
 		_, err = fmt.Println(log.line(entry, what))
 	}
 	return err

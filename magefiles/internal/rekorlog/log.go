@@ -32,6 +32,8 @@ type Log interface {
 	// Check finds out whether the entry's inclusion proof leads to a root that the log has signed, and returns the checkpoint in
 	// which it has. If it does not, the error wraps ErrNotInTree.
 	Check(e Entry) (checkpoint.Checkpoint, error)
+	// Search asks for the newest entries, limit at most, that have all that a query asks for. What it returns is not checked.
+	Search(ctx context.Context, query Query, limit int) (Found, error)
 }
 
 // Errors about a log that has not kept its promise to show every entry, unchanged, to everybody.

@@ -1,6 +1,7 @@
 package rekorlog
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,6 +173,41 @@ func (l V1) retrieve(ctx context.Context, by string, names any) ([]Entry, error)
 		}
 	}
 	return entries, nil
+}
+
+// Search asks the log's own index. That names all entries that match, in no order, so that all of them are asked for.
+func (l V1) Search(ctx context.Context, query Query, limit int) (Found, error) {
+	asked := map[string]any{"operator": "and"}
+	if query.Identity != "" {
+		asked["subject"] = query.Identity
+	}
+	if query.Digest != "" {
+		if strings.HasPrefix(query.Digest, "sha384:") {
+			return Found{}, fmt.Errorf("the digest is %s; the index of Rekor v1 has SHA-256 and SHA-512 alone", query.Digest)
+		}
+		asked["hash"] = query.Digest
+	}
+	if query.Key != "" {
+		if query.PEM == nil {
+			return Found{}, fmt.Errorf("the key is sha256:%s; the index of Rekor v1 takes none but a PEM file with the whole key", query.Key)
+		}
+		asked["publicKey"] = map[string]any{"format": "x509", "content": query.PEM}
+	}
+	var uuids []string
+	if err := l.ask(ctx, http.MethodPost, "/api/v1/index/retrieve", asked, &uuids); err != nil {
+		return Found{}, err
+	}
+	found := Found{Total: uint64(len(uuids))}
+	for some := range slices.Chunk(uuids, atOnce) {
+		entries, err := l.retrieve(ctx, "entryUUIDs", some)
+		if err != nil {
+			return Found{}, err
+		}
+		found.Entries = append(found.Entries, entries...)
+	}
+	slices.SortFunc(found.Entries, func(a, b Entry) int { return cmp.Compare(b.Index, a.Index) })
+	found.Entries = found.Entries[:min(limit, len(found.Entries))]
+	return found, nil
 }
 
 // wireEntry is an entry as Rekor's API has it (https://github.com/sigstore/rekor/blob/main/openapi.yaml, LogEntry).

@@ -4,16 +4,22 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sigstore-local/magefiles/internal/checkpoint"
+	"sigstore-local/magefiles/internal/jsonapi"
 	"sigstore-local/magefiles/internal/tilelog"
 )
 
 // V2 is the log of a Rekor v2 that is known by its public key. Its entries and proofs are read from its tiles.
 type V2 struct {
+	url   string
 	tiles tilelog.Log
 
 	mu   sync.Mutex
@@ -23,7 +29,7 @@ type V2 struct {
 // OpenV2 returns the log of the Rekor v2 whose tiles are served at url, whose checkpoints begin with origin, and whose public key
 // is in a PEM file.
 func OpenV2(url, origin, keyFile string) *V2 {
-	return &V2{tiles: tilelog.Log{Files: tilelog.Site(url), Origin: origin, Key: keyFile}}
+	return &V2{url: url, tiles: tilelog.Log{Files: tilelog.Site(url), Origin: origin, Key: keyFile}}
 }
 
 // Parse implements Log. All entries that are read at a time come with the same checkpoint, whose signature is verified once.
@@ -101,4 +107,45 @@ func (l *V2) entriesAt(ctx context.Context, newest checkpoint.Checkpoint, indexe
 		}
 	}
 	return nil
+}
+
+// Search asks the index that is kept beside the tiles.
+func (l *V2) Search(ctx context.Context, query Query, limit int) (Found, error) {
+	asked := url.Values{"limit": {strconv.Itoa(limit)}}
+	for name, value := range map[string]string{"identity": query.Identity, "digest": query.Digest, "key": query.Key} {
+		if value != "" {
+			asked.Set(name, value)
+		}
+	}
+	var answer Answer
+	if err := jsonapi.Ask(ctx, http.DefaultClient, http.MethodGet, l.url+SearchPath+"?"+asked.Encode(), nil, &answer); err != nil {
+		return Found{}, err
+	}
+	found := Found{Total: answer.Total, Behind: max(answer.Size, answer.Indexed) - answer.Indexed, Problem: answer.Problem}
+	if len(answer.Entries) == 0 {
+		return found, nil
+	}
+	// This is newer than what is indexed, so that its tree has all that the index knows.
+	newest, err := l.Checkpoint(ctx)
+	if err != nil {
+		return Found{}, err
+	}
+	err = l.entriesAt(ctx, newest, slices.Values(answer.Entries), func(entry Entry) error {
+		found.Entries = append(found.Entries, entry)
+		return nil
+	})
+	return found, err
+}
+
+// SearchPath is where the index of a log of tiles answers, below the URL of the log. It takes GET requests with the parameters
+// identity, digest, key and limit, and answers with an Answer as JSON.
+const SearchPath = "/search"
+
+// Answer is what the index of a log of tiles knows of a query.
+type Answer struct {
+	Size    uint64   `json:"size"`    // entries in the log
+	Indexed uint64   `json:"indexed"` // entries that are in the index, at most Size
+	Total   uint64   `json:"total"`   // entries that match, among those that are indexed
+	Entries []uint64 `json:"entries"` // the indexes of the newest of them, the newest first
+	Problem string   `json:"problem"` // why the index does not go on; empty if it does
 }

@@ -8,23 +8,28 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"sigstore-local/magefiles/internal/tilelog/tilelogtest"
 )
 
-// served serves a log of tiles until the test ends, and is the log as clients know it.
-func served(t *testing.T, log *tilelogtest.Log) *V2 {
+// served serves a log of tiles until the test ends, beside an index that gives one answer, and is the log as clients know it.
+func served(t *testing.T, log *tilelogtest.Log, answer string) *V2 {
 	t.Helper()
-	server := httptest.NewServer(http.FileServer(http.Dir(log.Dir)))
+	mux := http.NewServeMux()
+	mux.Handle("/", http.FileServer(http.Dir(log.Dir)))
+	mux.HandleFunc(SearchPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) })
+	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return OpenV2(server.URL, tilelogtest.Origin, log.Key)
 }
 
 func TestEntriesOfTilesComeWithProofsThatLeadToTheRoot(t *testing.T) {
 	log := tilelogtest.OfSize(t, 600)
-	v2 := served(t, log)
+	v2 := served(t, log, "")
 	next := uint64(200)
 	err := v2.Entries(t.Context(), 200, 600, func(e Entry) error {
 		if e.Index != next || string(e.Body) != string(log.Entries[next]) {
@@ -71,7 +76,7 @@ func TestEntriesOfTilesComeWithProofsThatLeadToTheRoot(t *testing.T) {
 
 func TestALogOfTilesThatOnlyGrewIsConsistentAndAnyOtherIsNot(t *testing.T) {
 	log := tilelogtest.OfSize(t, 300)
-	v2 := served(t, log)
+	v2 := served(t, log, "")
 	older, err := v2.Checkpoint(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -87,13 +92,32 @@ func TestALogOfTilesThatOnlyGrewIsConsistentAndAnyOtherIsNot(t *testing.T) {
 		log  *tilelogtest.Log
 		good bool
 	}{"grown": {log, true}, "forked": {fork, false}, "cut off": {shorter, false}, "another of that size": {same, false}} {
-		shown := served(t, test.log)
+		shown := served(t, test.log, "")
 		newer, err := shown.Checkpoint(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := shown.Consistent(t.Context(), older, newer); test.good != (err == nil) || err != nil && !errors.Is(err, ErrInconsistent) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatAnIndexNamesIsFetchedWithItsProof(t *testing.T) {
+	log := tilelogtest.OfSize(t, 600)
+	found, err := served(t, log, `{"size": 600, "indexed": 590, "total": 77, "entries": [599, 300, 3], "problem": "odd"}`).Search(t.Context(), Query{Identity: "a"}, 3)
+	if err != nil || found.Total != 77 || found.Behind != 10 || found.Problem != "odd" || len(found.Entries) != 3 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	for i, want := range []uint64{599, 300, 3} {
+		if e := found.Entries[i]; e.Index != want || string(e.Body) != string(log.Entries[want]) {
+			t.Errorf("%+v", e)
+		}
+	}
+	// An index that lies about how much there is.
+	for _, answer := range []string{`{"size": 1, "indexed": 2, "total": 1, "entries": [600]}`, `{"size": 1, "total": 1, "entries": [18446744073709551615]}`} {
+		if found, err := served(t, log, answer).Search(t.Context(), Query{Identity: "a"}, 3); err == nil {
+			t.Errorf("%s passes: %+v", answer, found)
 		}
 	}
 }
@@ -120,4 +144,72 @@ func TestWhoSignedWhatIsFoundInEntriesOfRekorV2(t *testing.T) {
 			t.Errorf("%s: certified by its CA %t", test.spec, !certified)
 		}
 	}
+}
+
+func TestAQueryIsReadFromWhatPeopleHave(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name string, content []byte) string {
+		file := filepath.Join(folder, name)
+		tilelogtest.Write(t, file, content)
+		return file
+	}
+	leaf, _ := certificate(t, "alice@example.org", "https://issuer.example.org")
+	described, err := Describe([]byte(`{"spec":{"publicKey":"` + base64.StdEncoding.EncodeToString(leaf) + `"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := described.Signers[0]
+	sha256, sha512 := strings.Repeat("ab", 32), strings.Repeat("cd", 64)
+	public := write("key.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: newOperator(t).public(t)}))
+	for _, test := range []struct{ identity, digest, key, want string }{
+		{"a@example.org", "", "", "a@example.org"},
+		{"", strings.ToUpper(sha256), "", "sha256:" + sha256},
+		{"", "sha512:" + sha512, "", "sha512:" + sha512},
+		{"", "", "sha256:" + sha256, "the key sha256:" + sha256},
+		{"a@example.org", sha512, write("leaf.pem", leaf), "a@example.org and sha512:" + sha512 + " and the key sha256:" + signer.Key},
+	} {
+		query, err := NewQuery(test.identity, test.digest, test.key)
+		if err != nil || query.String() != test.want || (query.PEM != nil) != strings.HasPrefix(test.key, folder) {
+			t.Errorf("%v: %s, %v", test, query, err)
+		}
+	}
+	private := write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")}))
+	for _, test := range []struct{ identity, digest, key, want string }{
+		{"", "", "", "at least one of"},
+		{"", "sha256:" + sha512, "", "the digest is"},
+		{"", "md5:" + sha256[:32], "", "the digest is"},
+		{"", "", "sha512:" + sha512, "there is no such file"},
+		{"", "", private, private + " holds a PRIVATE KEY; accepted is"},
+		{"", "", write("none", []byte("text")), "holds no PEM"},
+	} {
+		if query, err := NewQuery(test.identity, test.digest, test.key); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %s, %v", test, query, err)
+		}
+	}
+
+	described.Digests = []string{"sha256:" + sha256}
+	for query, want := range map[*Query]bool{
+		{Identity: "Alice@example.org"}:                             true,
+		{Identity: "bob@example.org"}:                               false,
+		{Digest: "sha256:" + sha256, Key: signer.Key}:               true,
+		{Digest: "sha512:" + sha512, Key: signer.Key}:               false,
+		{Identity: "alice@example.org", Key: sha256}:                false,
+		{Identity: "alice@example.org", Digest: "sha256:" + sha256}: true,
+	} {
+		if query.Names(described) != want {
+			t.Errorf("%s: %t", query, !want)
+		}
+	}
+	if query, err := NewQuery("", "", public); err != nil || !slices.Equal(query.PEM, mustRead(t, public)) {
+		t.Errorf("%+v, %v", query, err)
+	}
+}
+
+func mustRead(t *testing.T, file string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
