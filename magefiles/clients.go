@@ -22,16 +22,7 @@ func allClients(c config.Config) []service.Service {
 			Name:  "bundle",
 			About: "cosign, sigstore-go, sigstore-js, with bundles",
 			Env:   environment(c, client.Root, "COSIGN_SIGNING_CONFIG", "COSIGN_TRUSTED_ROOT", "TUF_"),
-			Uses: []service.Use{
-				{Of: "tuf", To: "get what to trust"},
-				{Of: "dex", To: "1 sign in"},
-				{Of: "fulcio", To: "2 certify a fresh key"},
-				{Of: "tsa", To: "3 timestamp the signature"},
-				{Of: "tiles", To: "4 log the signature"},
-				{Of: "trust/root.json", To: "check the TUF repository"},
-				{Of: "trust/signing_config.json", To: "find these services"},
-				{Of: "trust/trusted_root.json", To: "check what they signed"},
-			},
+			Uses:  bundleUses(),
 		},
 		{
 			Name:     "ko",
@@ -94,17 +85,7 @@ func cosign(c config.Config) service.Service {
 	if c.Stack == config.Tiles {
 		one.Packages = []string{c.Cosign() + "=github.com/sigstore/cosign/v3/cmd/cosign"}
 		one.Env = environment(c, client.Root, "COSIGN_", "TUF_")
-		one.Uses = append([]service.Use{
-			{Of: "dex", To: "1 sign in"},
-			{Of: "fulcio", To: "2 certify a fresh key"},
-			{Of: "tsa", To: "3 timestamp the signature"},
-			{Of: "rekor-tiles", To: "4 log the signature"},
-			{Of: "registry", To: "5 store the bundle"},
-			{Of: "tuf", To: "get what to trust"},
-			{Of: "trust/root.json", To: "check the TUF repository"},
-			{Of: "trust/signing_config.json", To: "find these services"},
-			{Of: "trust/trusted_root.json", To: "check what they signed"},
-		}, keys...)
+		one.Uses = slices.Concat(bundleUses(), []service.Use{{Of: "registry", To: "5 store the bundle"}}, keys)
 		return one
 	}
 	one.Packages = []string{"github.com/sigstore/cosign/v2/cmd/cosign"}
@@ -119,4 +100,18 @@ func cosign(c config.Config) service.Service {
 		{Of: "keys/rekor.pub", To: "check log entries"},
 	}, keys...)
 	return one
+}
+
+// bundleUses is what a client uses that signs into bundles by a signing config.
+func bundleUses() []service.Use {
+	return []service.Use{
+		{Of: "tuf", To: "get what to trust"},
+		{Of: "dex", To: "1 sign in"},
+		{Of: "fulcio", To: "2 certify a fresh key"},
+		{Of: "tsa", To: "3 timestamp the signature"},
+		{Of: "tiles", To: "4 log the signature"},
+		{Of: "trust/root.json", To: "check the TUF repository"},
+		{Of: "trust/signing_config.json", To: "find these services"},
+		{Of: "trust/trusted_root.json", To: "check what they signed"},
+	}
 }

@@ -36,7 +36,16 @@ func publishedTo(named []string, all []service.Service) []string {
 
 // What is drawn is what the descriptions say, so they have to say all that is, and nothing else.
 func TestADescriptionHasWordsForWhatTheServiceIsStartedWithAndForNothingElse(t *testing.T) {
-	c := testConfig(t)
+	for _, settings := range everyStack {
+		t.Run(strings.Join(settings, " "), func(t *testing.T) { checkDescriptions(t, testConfig(t, settings...)) })
+	}
+}
+
+// everyStack has the settings by which descriptions differ.
+var everyStack = [][]string{nil, {"SIGLOCAL_CT_LOG=tesseract"}, {"SIGLOCAL_STACK=tutorial"}, {"SIGLOCAL_STACK=tiles"}}
+
+func checkDescriptions(t *testing.T, c config.Config) {
+	t.Helper()
 	all := services(c)
 	for _, one := range slices.Concat(clients(c), all) {
 		if one.About == "" {
@@ -87,8 +96,17 @@ func TestEveryPublicKeyThatIsSaidIsKnownToSomebody(t *testing.T) {
 }
 
 func TestTheTextFitsATerminal(t *testing.T) {
-	d := drawn(testConfig(t, "SIGLOCAL_PORT_OFFSET=50000"))
-	for _, one := range services(testConfig(t)) {
+	for _, settings := range everyStack {
+		t.Run(strings.Join(settings, " "), func(t *testing.T) {
+			fitsATerminal(t, testConfig(t, append(slices.Clone(settings), "SIGLOCAL_PORT_OFFSET=50000")...))
+		})
+	}
+}
+
+func fitsATerminal(t *testing.T, c config.Config) {
+	t.Helper()
+	d := drawn(c)
+	for _, one := range services(c) {
 		d.SetState(one.Name, service.NotAnswering)
 	}
 	for line := range strings.Lines(d.Text()) {

@@ -107,6 +107,29 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 	}
 }
 
+func TestEachStackHasItsServicesAndBuildsNoOthers(t *testing.T) {
+	for kind, want := range map[config.Stack]string{
+		config.Tutorial: "registry mariadb log-server log-signer rekor ct dex fulcio",
+		config.Tiles:    "registry tesseract dex fulcio tsa rekor-tiles tiles tuf",
+	} {
+		c := testConfig(t, "SIGLOCAL_STACK="+string(kind))
+		if got := strings.Join(stack.Names(services(c)), " "); got != want {
+			t.Errorf("%s has %s, not %s", kind, got, want)
+		}
+		other := regexp.MustCompile(map[config.Stack]string{
+			config.Tutorial: `tesseract|rekor-tiles|cosign/v3|timestamp`, config.Tiles: `trillian|sigstore/rekor/|cosign/v2`,
+		}[kind])
+		for _, program := range (&stack.Stack{Descriptions: described, Config: c}).Programs() {
+			if other.MatchString(program) {
+				t.Errorf("%s builds %s", kind, program)
+			}
+		}
+	}
+	if got := len(services(testConfig(t))); got != len(components()) {
+		t.Errorf("the whole stack has %d of %d services", got, len(components()))
+	}
+}
+
 func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 	state := t.TempDir()
 	plain := testConfig(t)

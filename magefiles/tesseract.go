@@ -12,10 +12,10 @@ import (
 	"sigstore-local/magefiles/internal/tilelog"
 )
 
-// Tesseract is the certificate transparency log as tiles in files, which needs no database.
+// Tesseract is TesseraCT, a certificate transparency log that keeps its tree as tiles in files and needs no database.
 type Tesseract mg.Namespace
 
-// Start runs the CT log of tiles once the CA's root certificate is there, to which entries must chain.
+// Start makes the CA's root certificate, to which entries must chain, unless it is there, and starts TesseraCT.
 func (Tesseract) Start(ctx context.Context) error {
 	if err := needs(ctx, Build, tesseractKey, tesseractLog, caRoot); err != nil {
 		return err
@@ -32,7 +32,7 @@ func tesseractKey(ctx context.Context) error {
 	return keys.Ensure(keys.SEC1, s.Config.Key("tesseract.pem"), s.Config.Key("tesseract.pub"), "")
 }
 
-// tesseractLog refuses a log that is damaged in a way in which the server would lose or corrupt it.
+// tesseractLog returns an error if the log's files are damaged so that the server, once started, would lose or corrupt the log.
 func tesseractLog(ctx context.Context) error {
 	if err := needs(ctx, tesseractKey); err != nil {
 		return err
@@ -48,12 +48,12 @@ func tesseractLog(ctx context.Context) error {
 	return nil
 }
 
-// Restart builds what has changed of the CT log of tiles and restarts that alone.
+// Restart rebuilds TesseraCT if its source has changed, and restarts only TesseraCT.
 func (Tesseract) Restart(ctx context.Context) error {
 	return restartOnly(ctx, Tesseract.Start, tesseractComponent())
 }
 
-// Stop ends the CT log of tiles, once Fulcio has ended, which may depend on it.
+// Stop stops Fulcio, which may need TesseraCT, and then TesseraCT.
 func (Tesseract) Stop(ctx context.Context) error {
 	if err := needs(ctx, Fulcio.Stop); err != nil {
 		return err

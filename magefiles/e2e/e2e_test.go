@@ -490,21 +490,29 @@ func TestServicesNamesWhatStartRuns(t *testing.T) {
 // processes are those whose arguments name the folder.
 func processes(t *testing.T, folder string) []int {
 	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	pids, err := processesOf(folder)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return pids
+}
+
+func processesOf(folder string) ([]int, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, err
 	}
 	var pids []int
 	for _, file := range files {
 		if content, err := os.ReadFile(file); err == nil && bytes.Contains(content, []byte(folder)) {
 			pid, err := strconv.Atoi(strings.Split(file, "/")[2])
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
 			pids = append(pids, pid)
 		}
 	}
-	return pids
+	return pids, nil
 }
 
 func TestAnInterruptedStartCanBeTakenUp(t *testing.T) {

@@ -126,7 +126,7 @@ func TestMain(m *testing.M) {
 			live.Range(func(_, s any) bool { s.(*stack).killAll(); return true })
 			time.Sleep(50 * time.Millisecond)
 		}
-		live.Range(func(dir, _ any) bool { _ = os.RemoveAll(dir.(string)); return true })
+		live.Range(func(dir, _ any) bool { killBelow(dir.(string)); _ = os.RemoveAll(dir.(string)); return true })
 		os.Exit(1)
 	}()
 	code := m.Run()
@@ -213,6 +213,7 @@ func newStack(t *testing.T, settings ...string) *stack {
 		goOn()
 		defer live.Delete(dir)
 		s.killAll()
+		killBelow(dir)
 		if t.Failed() {
 			for _, name := range names {
 				if log, err := os.ReadFile(c.Log(name)); err == nil {
@@ -326,6 +327,17 @@ func (s *stack) killAll() {
 	}
 	for len(s.pids()) > 0 {
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// killBelow ends all processes whose arguments name a test's folder, such as the daemons of a second stack in it.
+func killBelow(dir string) {
+	pids, err := processesOf(dir + "/")
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 }
 

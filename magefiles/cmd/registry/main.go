@@ -7,17 +7,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -25,6 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"sigstore-local/magefiles/internal/webserver"
 )
 
 func main() {
@@ -35,9 +34,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := serve(ctx, *address, *dir); err != nil {
+	if err := serve(context.Background(), *address, *dir); err != nil {
 		log.Fatalf("registry: %v", err)
 	}
 }
@@ -47,26 +44,7 @@ func serve(ctx context.Context, address, dir string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	log.Printf("serving %s on %s", dir, listener.Addr())
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	// Uploads under way are finished, as far as they take no longer than this.
-	closing, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := server.Shutdown(closing); !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return server.Close()
+	return webserver.Run(ctx, time.Second, webserver.Site{Address: address, Handler: handler, Listening: func(at net.Addr) { log.Printf("serving %s on %s", dir, at) }})
 }
 
 // newHandler serves what the folder dir holds and keeps there what is pushed, which is flushed to the disk before it is

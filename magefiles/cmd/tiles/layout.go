@@ -1,14 +1,13 @@
 package main
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 
-	"golang.org/x/crypto/cryptobyte"
+	"sigstore-local/magefiles/internal/tilelog"
 )
 
 // The formats of logs, by the names of their specifications.
@@ -26,8 +25,8 @@ type layout struct {
 }
 
 var layouts = map[string]layout{
-	tlogTiles: {entries: "entries", levels: 64, entryEnd: endOfEntry},
-	staticCT:  {entries: "data", levels: 6, issuers: true, entryEnd: endOfCertificate},
+	tlogTiles: {entries: "entries", levels: 64, entryEnd: endOfEntry(tilelog.TlogTiles)},
+	staticCT:  {entries: "data", levels: 6, issuers: true, entryEnd: endOfEntry(tilelog.StaticCT)},
 }
 
 // resource is a file of a log, as a path names it.
@@ -113,38 +112,13 @@ func endOfHash(content []byte) (int, error) {
 	return hashSize, nil
 }
 
-// endOfEntry is for entries that come after their length, two bytes.
-func endOfEntry(content []byte) (int, error) {
-	if len(content) < 2 || len(content) < 2+int(binary.BigEndian.Uint16(content)) {
-		return 0, errShort
+// endOfEntry finds the ends of entries as a format has them.
+func endOfEntry(format tilelog.Layout) func(content []byte) (int, error) {
+	return func(content []byte) (int, error) {
+		_, rest, ok := format.Next(content)
+		if !ok {
+			return 0, errShort
+		}
+		return len(content) - len(rest), nil
 	}
-	return 2 + int(binary.BigEndian.Uint16(content)), nil
-}
-
-// endOfCertificate is for entries of certificates and precertificates, the TileLeaf of static-ct-api.
-func endOfCertificate(content []byte) (int, error) {
-	const certificate, precertificate = 0, 1
-	var (
-		left   = cryptobyte.String(content)
-		kind   uint16
-		unread cryptobyte.String
-	)
-	ok := left.Skip(8) && left.ReadUint16(&kind) // the timestamp, and the kind of entry
-	switch kind {
-	case certificate:
-		ok = ok && left.ReadUint24LengthPrefixed(&unread)
-	case precertificate:
-		ok = ok && left.Skip(hashSize) && left.ReadUint24LengthPrefixed(&unread) // the issuer's key, and what is certified
-	default:
-		ok = false
-	}
-	ok = ok && left.ReadUint16LengthPrefixed(&unread) // extensions
-	if kind == precertificate {
-		ok = ok && left.ReadUint24LengthPrefixed(&unread)
-	}
-	ok = ok && left.ReadUint16LengthPrefixed(&unread) // the chain's fingerprints
-	if !ok {
-		return 0, errShort
-	}
-	return len(content) - len(left), nil
 }

@@ -14,14 +14,12 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
+
+	"sigstore-local/magefiles/internal/webserver"
 )
 
 // description says which logs to serve. Paths are absolute.
@@ -102,10 +100,9 @@ func (s served) check() error {
 
 // serve serves the logs until it is told to end.
 func serve(d description) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	failed := make(chan error, len(d.Logs))
-	var servers []*http.Server
+	var sites []webserver.Site
 	for _, one := range d.Logs {
 		handler, err := newHandler(one)
 		if err != nil {
@@ -114,32 +111,11 @@ func serve(d description) error {
 		if handler.index != nil {
 			go handler.index.follow(ctx)
 		}
-		listener, err := net.Listen("tcp", one.Address)
-		if err != nil {
-			return err
-		}
-		log.Printf("serving %s, the log of %s, on %s", one.Folder, one.Name, listener.Addr())
-		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-		servers = append(servers, server)
-		go func() { failed <- server.Serve(listener) }()
-	}
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// Uploads that are under way are passed on to their end, if that takes no longer than this.
-	closing, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	var wg sync.WaitGroup
-	errs := make([]error, len(servers))
-	for i, server := range servers {
-		wg.Go(func() {
-			if errs[i] = server.Shutdown(closing); errors.Is(errs[i], context.DeadlineExceeded) {
-				errs[i] = server.Close()
-			}
+		sites = append(sites, webserver.Site{
+			Address: one.Address, Handler: handler,
+			Listening: func(at net.Addr) { log.Printf("serving %s, the log of %s, on %s", one.Folder, one.Name, at) },
 		})
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	// Uploads that are under way are passed on to their end, if that takes no longer than this.
+	return webserver.Run(ctx, 2*time.Second, sites...)
 }

@@ -24,7 +24,6 @@ const catchUp = 500 * time.Millisecond
 // serveSearch answers what rekorlog.SearchPath says.
 func (x *index) serveSearch(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("Cache-Control", never)
 	header.Set("Content-Type", "application/json")
 	answer := func(status int, value any) {

@@ -81,8 +81,6 @@ const (
 // serveFile serves a file of the log.
 func (h *handler) serveFile(w http.ResponseWriter, r *http.Request, found resource) {
 	header := w.Header()
-	// The log is public, so that a page of any origin may read it.
-	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", never)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

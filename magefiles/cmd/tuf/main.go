@@ -16,15 +16,14 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"sigstore-local/magefiles/internal/webserver"
 )
 
 // description says what to publish and where. Paths are absolute.
@@ -115,25 +114,8 @@ func rotate(d description, now time.Time) error {
 
 // serve serves the repository until it is told to end.
 func serve(d description) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	listener, err := net.Listen("tcp", d.Address)
-	if err != nil {
-		return err
-	}
-	log.Printf("serving %s on %s", d.Repository, listener.Addr())
-	server := &http.Server{Handler: http.FileServer(http.Dir(d.Repository)), ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	closing, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := server.Shutdown(closing); !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return server.Close()
+	return webserver.Run(context.Background(), time.Second, webserver.Site{
+		Address: d.Address, Handler: http.FileServer(http.Dir(d.Repository)),
+		Listening: func(at net.Addr) { log.Printf("serving %s on %s", d.Repository, at) },
+	})
 }

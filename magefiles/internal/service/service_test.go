@@ -141,6 +141,23 @@ func mustStart(t *testing.T, e *Engine, s Service) Status {
 	return status
 }
 
+func TestAServiceThatRunsForSomethingElseIsStartedAnew(t *testing.T) {
+	e := engine(t)
+	s := helper(t, e, "serve")
+	running := 0
+	for _, test := range []struct {
+		purpose string
+		anew    bool
+	}{{"memory", true}, {"memory", false}, {"database", true}, {"", false}, {"database", false}} {
+		s.For = test.purpose
+		if pid := mustStart(t, e, s).PID; (pid != running) != test.anew {
+			t.Errorf("for %q it was process %d and is %d", test.purpose, running, pid)
+		} else {
+			running = pid
+		}
+	}
+}
+
 func TestAServiceThatIsStartedTwiceRunsOnce(t *testing.T) {
 	e := engine(t)
 	s := helper(t, e, "serve")

@@ -83,7 +83,7 @@ func (t *Tree) Bundle(number int64) (first int64, entries [][]byte, err error) {
 		return first, nil, err
 	}
 	for i, want := range hashes {
-		entry, rest, ok := t.reader.log.next(content)
+		entry, rest, ok := t.reader.log.Layout.Next(content)
 		if !ok {
 			return first, nil, fmt.Errorf("%s ends before entry %d: %w", place, first+int64(i), ErrWrong)
 		}
@@ -95,9 +95,10 @@ func (t *Tree) Bundle(number int64) (first int64, entries [][]byte, err error) {
 	return first, entries, nil
 }
 
-// next is the first of the entries in a bundle, as it is hashed into the tree, and what comes after it.
-func (l Log) next(bundle []byte) (entry, rest []byte, ok bool) {
-	if l.Layout == StaticCT {
+// Next is the first of the entries in a bundle of the layout, as it is hashed into the tree, and what comes after it. ok is false
+// if the bundle ends before that.
+func (l Layout) Next(bundle []byte) (entry, rest []byte, ok bool) {
+	if l == StaticCT {
 		return nextTileLeaf(bundle)
 	}
 	// Each entry comes after its length (https://c2sp.org/tlog-tiles, "Log entries").
