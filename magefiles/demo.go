@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/magefile/mage/mg"
 
@@ -10,7 +9,6 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/demo"
 	"sigstore-local/magefiles/internal/demo/attack"
-	"sigstore-local/magefiles/internal/service"
 )
 
 // Demo signs and verifies a container image, at three levels.
@@ -61,10 +59,13 @@ func (Demo) Tamper(
 	ctx context.Context,
 	only *string, // the attacks to make, by their names, with commas between; all if not given
 ) error {
-	attacks := attack.All()
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	attacks := attack.All(s.Config)
 	if only != nil {
-		var err error
-		if attacks, err = attack.Named(*only); err != nil {
+		if attacks, err = attack.Named(s.Config, *only); err != nil {
 			return err
 		}
 	}
@@ -107,27 +108,16 @@ func (Demo) Login(
 		append(signatureLog(s.Config), Fulcio.Start)...)
 }
 
-// attackersAccount gives the attacker an account at Dex, as other users have one. The attacks are on the logs over Trillian.
+// attackersAccount gives the attacker an account at Dex, as other users have one.
 func attackersAccount(ctx context.Context) error {
-	s, err := load()
-	if err != nil {
-		return err
-	}
-	for _, log := range []service.Service{rekor(s.Config), ct(s.Config)} {
-		if err := s.has(log); err != nil {
-			return fmt.Errorf("the attacks need a log that the stack lacks: %w", err)
-		}
-	}
-	if s.Config.CTLogService != config.TrillianCT {
-		return fmt.Errorf("SIGLOCAL_CT_LOG is %q, and the attacks are on %q: unset it", s.Config.CTLogService, config.TrillianCT)
-	}
 	if err := needs(ctx, requireAll); err != nil {
 		return err
 	}
 	if err := needs(ctx, Dex.Start); err != nil {
 		return err
 	}
-	if s, err = acquire(ctx); err != nil {
+	s, err := acquire(ctx)
+	if err != nil {
 		return err
 	}
 	return s.haveAccounts(ctx, attack.Mallory)

@@ -18,7 +18,7 @@ import (
 func (Rekor) Show(
 	ctx context.Context,
 	index string, // the entry's number, from 0
-	log *string, // the log, rekor or rekor-tiles
+	log *string, // the log: rekor or rekor-tiles
 ) error {
 	number, err := logview.Index(index)
 	if err != nil {
@@ -39,7 +39,7 @@ func (Rekor) Monitor(
 	ctx context.Context,
 	identity *string, // list what this email address or URI has signed, since the log's beginning
 	watch *bool, // repeat this every second, until Ctrl-C
-	log *string, // the log, rekor or rekor-tiles
+	log *string, // the log: rekor or rekor-tiles
 ) error {
 	s, watched, err := openLog(ctx, log)
 	if err != nil {
@@ -58,7 +58,7 @@ func (Rekor) Search(
 	identity *string, // an email address or URI that has signed
 	digest *string, // of what was signed, such as sha256:0123…
 	key *string, // a PEM file with a public key or certificate, or the SHA-256 of the public key
-	log *string, // the log, rekor or rekor-tiles
+	log *string, // the log: rekor or rekor-tiles
 	n *int, // how many entries to list; 20 if not given
 	o *string, // the form of the output: table or json
 ) error {

@@ -34,7 +34,7 @@ func TestEveryAttackIsNoticed(t *testing.T) {
 		who[line[2]]++
 	}
 	want := map[string]int{}
-	for _, one := range attack.All() {
+	for _, one := range attack.All(s.config) {
 		want[one.Who]++
 	}
 	if !maps.Equal(who, want) || len(attacks) < 14 {
@@ -228,42 +228,44 @@ func (s *stack) mustSign(artifact string) {
 	s.program("cosign", "sign-blob", "--key", s.config.Key("cosign.key"), "--output-signature", artifact+".sig", artifact)
 }
 
-func TestTheTourIsALesson(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	t.Run("at a terminal it waits for Enter", func(t *testing.T) {
-		s := s.in(t)
-		s.must("demo:keyed") // so that the first step takes no time
-		terminal := s.terminal()
-		terminal.run("go tool mage demo:tour")
-		const prompt = "Enter goes on."
-		screen := func(prompts int) string {
-			terminal.wait(fmt.Sprintf("%d times %q", prompts, prompt), func() bool { return strings.Count(terminal.tmux("capture-pane", "-p"), prompt) == prompts })
-			return terminal.tmux("capture-pane", "-p")
+// tour runs the tour without a terminal, and returns what it printed.
+func (s *stack) tour() result {
+	s.t.Helper()
+	r := s.must("demo:tour")
+	for _, want := range []string{"1. Signing with a key", "2. Signing with a key and a log", "3. Signing with an identity", "4. What signing protects from", "this entry", fmt.Sprintf("%d attacks, and each was noticed.", len(attack.All(s.config)))} {
+		if !strings.Contains(r.stdout, want) {
+			s.t.Errorf("it does not say %q", want)
 		}
-		if shown := screen(1); strings.Contains(shown, "\n1. Build") {
-			t.Errorf("it does not wait before the first step: %s", shown)
-		}
-		terminal.tmux("send-keys", "Enter")
-		if shown := screen(2); !strings.Contains(shown, "\n1. Build") || !strings.Contains(shown, "Look: ") || strings.Contains(shown, "\n2. ") {
-			t.Errorf("after Enter: %s", shown)
-		}
-		terminal.tmux("send-keys", "C-c")
-		terminal.shows("context canceled")
-	})
-	t.Run("without one it runs through", func(t *testing.T) {
-		r := s.in(t).must("demo:tour")
-		for _, want := range []string{"1. Signing with a key", "2. Signing with a key and a log", "3. Signing with an identity", "4. What signing protects from", "this entry", fmt.Sprintf("%d attacks, and each was noticed.", len(attack.All()))} {
-			if !strings.Contains(r.stdout, want) {
-				t.Errorf("it does not say %q", want)
-			}
-		}
-		commands, looks := strings.Count(r.stdout, "\n    $ "), strings.Count(r.stdout, "\n   Look: ")
-		if commands < 35 || looks < 25 || strings.Contains(r.stdout+r.stderr, "Enter goes on") || strings.Contains(r.stdout, "Next: `") {
-			t.Errorf("%d commands, %d looks: %s", commands, looks, r)
-		}
-		if failed := slices.ContainsFunc(strings.Split(r.stdout, "\n"), func(line string) bool { return strings.Contains(line, "✗") }); failed {
-			t.Errorf("%s", r)
-		}
-	})
+	}
+	commands, looks := strings.Count(r.stdout, "\n    $ "), strings.Count(r.stdout, "\n   Look: ")
+	if commands < 35 || looks < 25 || strings.Contains(r.stdout+r.stderr, "Enter goes on") || strings.Contains(r.stdout, "Next: `") {
+		s.t.Errorf("%d commands, %d looks: %s", commands, looks, r)
+	}
+	if failed := slices.ContainsFunc(strings.Split(r.stdout, "\n"), func(line string) bool { return strings.Contains(line, "✗") }); failed {
+		s.t.Errorf("%s", r)
+	}
+	return r
+}
+
+// tourAtTerminal runs the first steps of the tour at a terminal.
+func (s *stack) tourAtTerminal() {
+	t := s.t
+	t.Helper()
+	s.must("demo:keyed") // so that the first step takes no time
+	terminal := s.terminal()
+	terminal.run("go tool mage demo:tour")
+	const prompt = "Enter goes on."
+	screen := func(prompts int) string {
+		terminal.wait(fmt.Sprintf("%d times %q", prompts, prompt), func() bool { return strings.Count(terminal.tmux("capture-pane", "-p"), prompt) == prompts })
+		return terminal.tmux("capture-pane", "-p")
+	}
+	if shown := screen(1); strings.Contains(shown, "\n1. Build") {
+		t.Errorf("it does not wait before the first step: %s", shown)
+	}
+	terminal.tmux("send-keys", "Enter")
+	if shown := screen(2); !strings.Contains(shown, "\n1. Build") || !strings.Contains(shown, "Look: ") || strings.Contains(shown, "\n2. ") {
+		t.Errorf("after Enter: %s", shown)
+	}
+	terminal.tmux("send-keys", "C-c")
+	terminal.shows("context canceled")
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"slices"
@@ -17,6 +16,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"sigstore-local/magefiles/internal/keys"
 )
 
 // clientTrustConfig is the media type of a ClientTrustConfig (sigstore_trustroot.proto).
@@ -126,7 +127,7 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 		if log.endpoint == nil {
 			continue
 		}
-		key, err := publicKey(log.File)
+		key, _, err := keys.Public(log.File)
 		if err != nil {
 			return nil, err
 		}
@@ -201,38 +202,11 @@ func keyHash(key crypto.PublicKey) ([]byte, error) {
 	return sum[:], nil
 }
 
-func publicKey(file string) (crypto.PublicKey, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return nil, fmt.Errorf("%s does not hold a public key in PEM", file)
-	}
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return key, nil
-}
-
 // certificates reads a chain of count certificates.
 func certificates(file string, count int) ([]*x509.Certificate, error) {
-	rest, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+	chain, err := keys.Chain(file)
+	if err == nil && len(chain) != count {
+		err = fmt.Errorf("%s holds %d certificates; accepted are %d", file, len(chain), count)
 	}
-	var chain []*x509.Certificate
-	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		chain = append(chain, certificate)
-	}
-	if len(chain) != count {
-		return nil, fmt.Errorf("%s holds %d certificates; accepted are %d", file, len(chain), count)
-	}
-	return chain, nil
+	return chain, err
 }

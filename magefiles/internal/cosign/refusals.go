@@ -11,7 +11,7 @@ var (
 		// In a bundle, the entry in the log is first made again with the key that is given, and is then another one.
 		`failed to verify log inclusion: verifying log entry: verifying inclusion|accepted signatures do not match threshold|expected key signature, not certificate`)
 	WrongFile     = regexp.MustCompile(`could not verify message: invalid signature|matching bundle to payload`)
-	WrongDigest   = regexp.MustCompile(`(?i)(invalid or missing|missing or incorrect) digest in claim`)
+	WrongDigest   = regexp.MustCompile(`(?i)(invalid or missing|missing or incorrect) digest in claim|does not match any digest in statement`)
 	WrongIdentity = regexp.MustCompile(`none of the expected identities matched|expected SAN value|expected issuer value`)
 	WrongPolicy   = regexp.MustCompile(`conflicting values`)
 	NoAttestation = regexp.MustCompile(`(?m)no matching attestations:\s*$`)
@@ -19,9 +19,10 @@ var (
 
 // Messages about a certificate.
 var (
-	UnknownCA = regexp.MustCompile(`certificate signed by unknown authority`)
-	NoSCT     = regexp.MustCompile(`does not include required embedded SCT`)
-	WrongSCT  = regexp.MustCompile(`ctfe public key not found`)
-	Expired   = regexp.MustCompile(`expected a signed timestamp to verify an expired certificate`)
-	NotLogged = regexp.MustCompile(`signature not found in transparency log`)
+	UnknownCA        = regexp.MustCompile(`certificate signed by unknown authority|leaf certificate verification failed`)
+	NoSCT            = regexp.MustCompile(`does not include required embedded SCT|only able to verify 0 SCT entries`)
+	WrongSCT         = regexp.MustCompile(`ctfe public key not found|only able to verify 0 SCT entries`)
+	Expired          = regexp.MustCompile(`expected a signed timestamp to verify an expired certificate`)
+	UnknownTimestamp = regexp.MustCompile(`unable to verify signed timestamps`)
+	NotLogged        = regexp.MustCompile(`signature not found in transparency log`)
 )

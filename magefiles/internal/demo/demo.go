@@ -3,7 +3,10 @@
 package demo
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -176,6 +179,31 @@ func (d *Demo) write(name, text string) string {
 		d.err = renameio.WriteFile(file, []byte(text), 0o600)
 	}
 	return file
+}
+
+// logIndex is the index of the entry in the signature log that a bundle holds.
+func (d *Demo) logIndex(bundle string) string {
+	if d.err != nil {
+		return ""
+	}
+	var held struct {
+		VerificationMaterial struct {
+			TlogEntries []struct{ LogIndex string }
+		}
+	}
+	content, err := os.ReadFile(bundle)
+	if err == nil {
+		err = json.Unmarshal(content, &held)
+	}
+	if err == nil && len(held.VerificationMaterial.TlogEntries) != 1 {
+		err = errors.New("it does not hold one entry")
+	}
+	if err != nil {
+		d.err = fmt.Errorf("step %d: %s: %w", d.steps, bundle, err)
+		return ""
+	}
+	// The bundle leaves out the index of the first entry, which is 0.
+	return cmp.Or(held.VerificationMaterial.TlogEntries[0].LogIndex, "0")
 }
 
 // imagePackage is the program in the image of the demos, one that the stack has built for itself, so that its packages are in

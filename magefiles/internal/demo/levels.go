@@ -4,6 +4,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/cosign"
 	"sigstore-local/magefiles/internal/demo/attack"
+	"sigstore-local/magefiles/internal/logview"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -56,7 +57,7 @@ func (d *Demo) Logged() error {
 		"rekor-cli", "get", server, "--store_tree_state=false", "--uuid", uuid)
 	d.look("IntegratedTime is when the log made the entry. Body is what the log keeps: the digest, the signature, and the public key that verifies it.")
 	if d.lesson != nil {
-		d.drawing(d.find(`index (\d+)`, said))
+		d.drawing(logview.Rekor, d.find(`index (\d+)`, said))
 	}
 	d.step("Verify that the entry is in the log: its inclusion proof leads to the root of the tree that the log has signed.",
 		append([]string{"rekor-cli", "verify"}, entry...)...)
@@ -85,6 +86,9 @@ func (d *Demo) loggedInTiles() error {
 		"see them. It answers once the entry is in the tree, and the bundle gets the proof.",
 		"cosign", "sign-blob", "--key", d.key("cosign.key"), "--bundle", bundle, artifact)
 	d.look("The log verified the signature before it made the entry, and keeps no time. When the file was signed, the timestamp authority's signature in the bundle says.")
+	if d.lesson != nil {
+		d.drawing(logview.RekorV2, d.logIndex(bundle))
+	}
 	d.step("Verify that the entry is in the log: its inclusion proof leads to the root of the tree, and the log has signed the root in a checkpoint.",
 		"cosign", "verify-blob", "--key", d.key("cosign.pub"), "--bundle", bundle, artifact)
 	d.look("The log gave no promise to be kept later, such as the signed entry timestamp of Rekor v1: it waited for a checkpoint, which proves the entry. " +

@@ -9,7 +9,7 @@ import (
 )
 
 // Tamper makes every attack.
-func (d *Demo) Tamper() error { return d.TamperWith(attack.All()) }
+func (d *Demo) Tamper() error { return d.TamperWith(attack.All(d.Config)) }
 
 // TamperWith makes attacks one after another and shows who notices each. It returns an error if an attack is not noticed.
 func (d *Demo) TamperWith(attacks []attack.Attack) (err error) {

@@ -97,12 +97,16 @@ func (d *Demo) look(format string, args ...any) {
 	}
 }
 
-// drawing is a step that prints what rekor:show prints.
-func (d *Demo) drawing(index string) {
+// drawing is a step that prints what rekor:show prints of an entry in the log that the service name keeps.
+func (d *Demo) drawing(name, index string) {
 	if d.err != nil {
 		return
 	}
-	d.say("Draw how the entry's inclusion proof leads to the root of the log's tree.", d.mage("rekor:show "+index))
+	flag := ""
+	if name != logview.Rekor {
+		flag = "-log=" + name + " "
+	}
+	d.say("Draw how the entry's inclusion proof leads to the root of the log's tree.", d.mage("rekor:show "+flag+index))
 	if d.err != nil {
 		return
 	}
@@ -111,7 +115,7 @@ func (d *Demo) drawing(index string) {
 		d.err = err
 		return
 	}
-	log, err := logview.Open(d.Config, logview.Rekor)
+	log, err := logview.Open(d.Config, name)
 	if err != nil {
 		d.err = err
 		return

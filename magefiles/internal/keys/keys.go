@@ -132,6 +132,22 @@ func parse(content []byte, password string) (crypto.Signer, error) {
 	return nil, errors.New("the file's private key is not one that signs")
 }
 
+// Public is the public key in a PEM file, and its SubjectPublicKeyInfo in DER (RFC 5280, section 4.1).
+func Public(file string) (key crypto.PublicKey, der []byte, err error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, nil, fmt.Errorf("%s holds no public key as PEM", file)
+	}
+	if key, err = x509.ParsePKIXPublicKey(block.Bytes); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, block.Bytes, nil
+}
+
 // Certificate is the certificate in a PEM file, nil if there is no such file.
 func Certificate(file string) (*x509.Certificate, error) {
 	content, err := os.ReadFile(file)
@@ -146,4 +162,24 @@ func Certificate(file string) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s holds no certificate as PEM", file)
 	}
 	return x509.ParseCertificate(block.Bytes)
+}
+
+// Chain is the certificates in a PEM file, at least one.
+func Chain(file string) ([]*x509.Certificate, error) {
+	rest, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		chain = append(chain, certificate)
+	}
+	if len(chain) == 0 {
+		return nil, fmt.Errorf("%s holds no certificate as PEM", file)
+	}
+	return chain, nil
 }

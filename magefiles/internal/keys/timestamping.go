@@ -68,17 +68,9 @@ func checkTimestamping(dir string, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w: "+fix, keyFile, err)
 	}
-	content, err = os.ReadFile(chainFile)
+	chain, err := Chain(chainFile)
 	if err != nil {
 		return fmt.Errorf("%w: "+fix, err)
-	}
-	var chain []*x509.Certificate
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return fmt.Errorf("%s: %w: "+fix, chainFile, err)
-		}
-		chain = append(chain, certificate)
 	}
 	if len(chain) != len(timestamping) {
 		return fmt.Errorf("%s holds %d certificates, not %d: "+fix, chainFile, len(chain), len(timestamping))

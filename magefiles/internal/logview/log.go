@@ -42,3 +42,9 @@ func Open(c config.Config, name string) (Log, error) {
 		return Log{}, fmt.Errorf("the log is %q; accepted are %s and %s", name, Rekor, RekorV2)
 	}
 }
+
+// KeptIn is the log with another folder for what the monitor keeps of it.
+func (log Log) KeptIn(folder string) Log {
+	log.folder = folder
+	return log
+}

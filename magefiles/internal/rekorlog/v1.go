@@ -5,13 +5,10 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +18,7 @@ import (
 
 	"sigstore-local/magefiles/internal/checkpoint"
 	"sigstore-local/magefiles/internal/jsonapi"
+	"sigstore-local/magefiles/internal/keys"
 )
 
 // V1 is the log of a Rekor v1 that is known by its public key.
@@ -32,23 +30,15 @@ type V1 struct {
 
 // Open returns the log of the Rekor v1 at url, whose public key is in a PEM file.
 func Open(url, keyFile string) (V1, error) {
-	content, err := os.ReadFile(keyFile)
+	key, der, err := keys.Public(keyFile)
 	if err != nil {
 		return V1{}, err
-	}
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return V1{}, fmt.Errorf("%s holds no public key as PEM", keyFile)
-	}
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return V1{}, fmt.Errorf("%s: %w", keyFile, err)
 	}
 	ec, ok := key.(*ecdsa.PublicKey)
 	if !ok {
 		return V1{}, fmt.Errorf("%s holds a %T; accepted is an ECDSA key", keyFile, key)
 	}
-	return V1{url: url, key: ec, der: block.Bytes}, nil
+	return V1{url: url, key: ec, der: der}, nil
 }
 
 // verifier verifies checkpoints as Rekor v1 signs them: ECDSA over SHA-256, under a key hash that is the start of the key's

@@ -40,7 +40,7 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 	}
 	settings := []string{
 		"SIGLOCAL_STATE=" + folder, "SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never",
-		"SIGLOCAL_SERVICES=" + strings.Join(services, ","),
+		"SIGLOCAL_SERVICES=" + strings.Join(services, ","), "SIGLOCAL_STACK=" + string(s.Config.Stack),
 	}
 	for port, number := range ports {
 		settings = append(settings, port.Variable()+"="+strconv.Itoa(number))

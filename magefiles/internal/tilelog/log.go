@@ -7,16 +7,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"sigstore-local/magefiles/internal/checkpoint"
+	"sigstore-local/magefiles/internal/keys"
 )
 
 // Layout is the form in which a log keeps its entries and signs its checkpoints.
@@ -75,17 +73,9 @@ const checkpointName = "checkpoint"
 
 // verifier verifies what the log's key has signed.
 func (l Log) verifier() (note.Verifier, error) {
-	content, err := os.ReadFile(l.Key)
+	key, der, err := keys.Public(l.Key)
 	if err != nil {
 		return nil, err
-	}
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return nil, fmt.Errorf("%s holds no public key as PEM", l.Key)
-	}
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", l.Key, err)
 	}
 	switch key := key.(type) {
 	case ed25519.PublicKey:
@@ -98,7 +88,7 @@ func (l Log) verifier() (note.Verifier, error) {
 		}
 	case *ecdsa.PublicKey:
 		if l.Layout == StaticCT {
-			return treeHeadVerifier{l.Origin, key, sha256.Sum256(block.Bytes)}, nil
+			return treeHeadVerifier{l.Origin, key, sha256.Sum256(der)}, nil
 		}
 	}
 	accepted := map[Layout]string{TlogTiles: "an Ed25519", StaticCT: "an ECDSA"}[l.Layout]

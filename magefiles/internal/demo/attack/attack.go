@@ -18,6 +18,7 @@ import (
 
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/registryclient"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -44,13 +45,23 @@ type Attempt struct {
 	Entry   uint64 // the index of the log entry that the attack is about; 0 if it is about none
 }
 
-// All lists the attacks, in the order in which they are taught.
-func All() []Attack { return slices.Concat(onImages(), onCertificates(), onTheLog(), onTokens()) }
+// All lists the attacks on the stack of c, in the order in which they are taught.
+func All(c config.Config) []Attack {
+	attacks := slices.Concat(onImages(), onCertificates(c))
+	if c.Stack.Includes(config.Tutorial) {
+		attacks = append(attacks, onRekor()...)
+	}
+	if c.Stack.Includes(config.Tiles) {
+		attacks = append(attacks, onTiles()...)
+	}
+	return append(attacks, onTokens()...)
+}
 
-// Named are the attacks of names with commas between them.
-func Named(names string) ([]Attack, error) {
+// Named are the attacks on the stack of c that names, with commas between them, lists.
+func Named(c config.Config, names string) ([]Attack, error) {
+	all := All(c)
 	var known []string
-	for _, one := range All() {
+	for _, one := range all {
 		known = append(known, one.Name)
 	}
 	var chosen []Attack
@@ -59,7 +70,7 @@ func Named(names string) ([]Attack, error) {
 		if at < 0 {
 			return nil, fmt.Errorf("-only has %q; accepted are %s, with commas between them", name, strings.Join(known, ", "))
 		}
-		chosen = append(chosen, All()[at])
+		chosen = append(chosen, all[at])
 	}
 	return chosen, nil
 }
@@ -95,7 +106,7 @@ type Target struct {
 // signature is an image with a signature.
 type signature struct {
 	image string
-	index uint64 // of the signature's entry in the log
+	index uint64 // of the signature's entry in Rekor v1; 0 with version 3 of cosign, which does not tell it
 }
 
 // NewTarget prepares attacks on s, at whose Dex Mallory has an account. What they leave is gone after Close, or when this process ends.
@@ -115,6 +126,9 @@ func (t *Target) Close() error { return t.scratch.Close() }
 func (t *Target) Did(a Attack, attempt Attempt) string {
 	return strings.NewReplacer("{signer}", t.Config.Email, "{attacker}", Mallory, "{entry}", strconv.FormatUint(attempt.Entry, 10)).Replace(a.Did)
 }
+
+// tiles says that the stack has no other logs than such of tiles. Its cosign is version 3.
+func (t *Target) tiles() bool { return t.Config.Stack == config.Tiles }
 
 // issuer is cosign's flag for the issuer to expect in a certificate.
 func (t *Target) issuer() string { return "--certificate-oidc-issuer=" + t.Config.Issuer() }
@@ -176,16 +190,16 @@ func (t *Target) signedBy(ctx context.Context, email string) (signature, error) 
 	if made.Refusal != nil {
 		return signature{}, made.Refusal
 	}
-	found := newEntry.FindStringSubmatch(made.Said)
-	if found == nil {
+	one := signature{image: image}
+	if found := newEntry.FindStringSubmatch(made.Said); found != nil {
+		if one.index, err = strconv.ParseUint(found[1], 10, 64); err != nil {
+			return signature{}, err
+		}
+	} else if !t.tiles() {
 		return signature{}, fmt.Errorf("cosign does not say which entry it made: %s", made.Said)
 	}
-	index, err := strconv.ParseUint(found[1], 10, 64)
-	if err != nil {
-		return signature{}, err
-	}
-	t.signed[email] = signature{image, index}
-	return t.signed[email], nil
+	t.signed[email] = one
+	return one, nil
 }
 
 // edited is text with changes, which are pairs: a part of the text and what replaces it. A part that is not there is an

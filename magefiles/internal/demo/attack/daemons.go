@@ -34,34 +34,15 @@ func end(ctx context.Context, own *stack.Stack, one service.Service) {
 // log, which has a key of its own, and otherwise none. rogueFulcio returns the URL of this Fulcio, and a function that ends it
 // and its CT log.
 func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop func(), err error) {
-	own, err := t.beside("fulcio", "ct")
+	ctService := string(t.Config.CTLogService)
+	own, err := t.beside("fulcio", ctService)
 	if err != nil {
 		return "", nil, err
 	}
-	// The new Fulcio needs copies of the token's PIN, of the CA's certificate and, if the token is SoftHSM's, of the token.
-	for _, file := range []string{t.Config.SecretFile(config.HSMPIN), t.Config.Key("ca-root.pem")} {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return "", nil, err
-		}
-		relative, err := filepath.Rel(t.Config.State, file)
-		if err != nil {
-			return "", nil, err
-		}
-		if err := statedir.WriteSecret(filepath.Join(own.Config.State, relative), content); err != nil {
-			return "", nil, err
-		}
-	}
-	if err := statedir.Copy(own.Config.Data("hsm"), t.Config.Data("hsm")); err != nil {
+	if err := t.copyCA(own); err != nil {
 		return "", nil, err
 	}
-	for _, name := range []string{"softhsm2.conf", "crypto11.json"} {
-		if err := service.Configure(own.Config, name, service.Values{"Module": stack.PKCS11Module(own.Config)}); err != nil {
-			return "", nil, err
-		}
-	}
-	fulcio := stack.One(own.All(), "fulcio")
-	ct := stack.One(own.All(), "ct")
+	fulcio, ct := stack.One(own.All(), "fulcio"), stack.One(own.All(), ctService)
 	stop = func() {
 		end(ctx, own, fulcio)
 		end(ctx, own, ct)
@@ -71,56 +52,119 @@ func (t *Target) rogueFulcio(ctx context.Context, ctLog bool) (url string, stop 
 			stop()
 		}
 	}()
+	url = own.Config.URL(config.Fulcio)
 	if !ctLog {
 		fulcio = fulcio.With("--ct-log-url", "").With("--ct-log-public-key-path", "")
-		return own.Config.URL(config.Fulcio), stop, starting(own.Engine.Start(ctx, fulcio, nil))
+		return url, stop, starting(own.Engine.Start(ctx, fulcio, nil))
 	}
-	password, err := statedir.Secret(own.Config, config.CTKeyPassword)
-	if err != nil {
+	values := service.Values{}
+	if t.Config.CTLogService == config.TesseraCT {
+		if err := keys.Ensure(keys.SEC1, own.Config.Key("tesseract.pem"), own.Config.Key("tesseract.pub"), ""); err != nil {
+			return "", stop, err
+		}
+		fulcio = fulcio.With("--ct-log-url", ct.Address)
+	} else {
+		password, err := statedir.Secret(own.Config, config.CTKeyPassword)
+		if err != nil {
+			return "", stop, err
+		}
+		if err := keys.Ensure(keys.ECDSA, own.Config.Key("ctfe.pem"), own.Config.Key("ctfe.pub"), password); err != nil {
+			return "", stop, err
+		}
+		if values["Tree"], err = database.Tree(ctx, t.Config, "ct"); err != nil {
+			return "", stop, err
+		}
+	}
+	if err := starting(own.Engine.Start(ctx, ct, values)); err != nil {
 		return "", stop, err
 	}
-	if err := keys.Ensure(keys.ECDSA, own.Config.Key("ctfe.pem"), own.Config.Key("ctfe.pub"), password); err != nil {
-		return "", stop, err
+	return url, stop, starting(own.Engine.Start(ctx, fulcio, nil))
+}
+
+// copyCA gives a Fulcio of the attacker's what the stack's has of the CA.
+func (t *Target) copyCA(own *stack.Stack) error {
+	// The new Fulcio needs copies of the token's PIN, of the CA's certificate and, if the token is SoftHSM's, of the token.
+	for _, file := range []string{t.Config.SecretFile(config.HSMPIN), t.Config.Key("ca-root.pem")} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(t.Config.State, file)
+		if err != nil {
+			return err
+		}
+		if err := statedir.WriteSecret(filepath.Join(own.Config.State, relative), content); err != nil {
+			return err
+		}
 	}
-	tree, err := database.Tree(ctx, t.Config, "ct")
-	if err != nil {
-		return "", stop, err
+	if err := statedir.Copy(own.Config.Data("hsm"), t.Config.Data("hsm")); err != nil {
+		return err
 	}
-	if err := starting(own.Engine.Start(ctx, ct, service.Values{"Tree": tree})); err != nil {
-		return "", stop, err
+	for _, name := range []string{"softhsm2.conf", "crypto11.json"} {
+		if err := service.Configure(own.Config, name, service.Values{"Module": stack.PKCS11Module(own.Config)}); err != nil {
+			return err
+		}
 	}
-	return own.Config.URL(config.Fulcio), stop, starting(own.Engine.Start(ctx, fulcio, nil))
+	return nil
 }
 
 // starting drops the first result of Engine.Start.
 func starting(_ bool, err error) error { return err }
 
-// otherDex runs a second Dex with the same accounts, keys and issuer URL as the target's. Tokens of the second one expire after a
-// second, and it knows one more client, with the ID "another". otherDex returns the URL of the second Dex and a function that
-// ends it.
-func (t *Target) otherDex(ctx context.Context) (url string, stop func(), err error) {
-	own, err := t.beside("dex")
-	if err != nil {
-		return "", nil, err
+// otherSignIn runs a second Dex with the same accounts as the target's, whose tokens expire after a second, and which knows one more
+// client, with the ID "another". It returns the URL of the second Dex, the stack whose Fulcio trusts it, and a function that ends
+// what was started. If Dex keeps its keys in a database, the second one signs with the same keys under the same issuer URL, and
+// the Fulcio is the target's. If not, the second one is an issuer of its own, beside a Fulcio that trusts it.
+func (t *Target) otherSignIn(ctx context.Context) (url string, trusts *stack.Stack, stop func(), err error) {
+	services := []string{"dex"}
+	if !t.Config.HasDatabase() {
+		services = append(services, "fulcio")
 	}
+	own, err := t.beside(services...)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	stop = func() {
+		for _, name := range services {
+			end(ctx, own, stack.One(own.All(), name))
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
 	text, err := service.Render(t.Config, "dex.yaml", nil, statedir.Secret)
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	text, err = edited(text, "http: "+t.Config.Address(config.Dex), "http: "+own.Config.Address(config.Dex),
 		"staticClients:\n", "expiry:\n  idTokens: 1s\nstaticClients:\n  - id: another\n    name: another\n    public: true\n")
+	trusts = t.Stack
+	if err == nil && !t.Config.HasDatabase() {
+		text, err = edited(text, "issuer: "+t.Config.Issuer(), "issuer: "+own.Config.Issuer())
+		trusts = own
+	}
 	if err != nil {
-		return "", nil, fmt.Errorf("dex.yaml: %w", err)
+		return "", nil, nil, fmt.Errorf("dex.yaml: %w", err)
 	}
 	if err := statedir.WriteSecret(own.Config.ConfigFile("dex.yaml"), text); err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	dex := stack.One(own.All(), "dex")
 	dex.Templates = nil
-	stop = func() { end(ctx, own, dex) }
 	if err := starting(own.Engine.Start(ctx, dex, nil)); err != nil {
-		stop()
-		return "", nil, err
+		return "", nil, nil, err
 	}
-	return own.Config.URL(config.Dex), stop, nil
+	if trusts == own {
+		if err := t.copyCA(own); err != nil {
+			return "", nil, nil, err
+		}
+		// No certificate is expected, so no CT log is needed.
+		fulcio := stack.One(own.All(), "fulcio").With("--ct-log-url", "").With("--ct-log-public-key-path", "")
+		if err := starting(own.Engine.Start(ctx, fulcio, nil)); err != nil {
+			return "", nil, nil, err
+		}
+	}
+	return own.Config.URL(config.Dex), trusts, stop, nil
 }

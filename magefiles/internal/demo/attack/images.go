@@ -42,11 +42,7 @@ func onImages() []Attack {
 				if err != nil {
 					return Attempt{}, err
 				}
-				signature, err := registryclient.Manifest(ctx, t.Config, repository, signatureTag(signed.image))
-				if err != nil {
-					return Attempt{}, err
-				}
-				if err := registryclient.PutManifest(ctx, t.Config, repository, signatureTag(changed), signature); err != nil {
+				if err := t.moveSignature(ctx, digest(signed.image), digest(changed)); err != nil {
 					return Attempt{}, err
 				}
 				return t.verify(ctx, changed), nil
@@ -66,7 +62,11 @@ func onImages() []Attack {
 						return Attempt{}, err
 					}
 				}
-				if signed := t.cosign(ctx, nil, "sign", "--key", own+".key", "--tlog-upload=false", image); signed.Refusal != nil {
+				sign := []string{"sign", "--key", own + ".key"}
+				if !t.tiles() {
+					sign = append(sign, "--tlog-upload=false")
+				}
+				if signed := t.cosign(ctx, nil, append(sign, image)...); signed.Refusal != nil {
 					return Attempt{}, signed.Refusal
 				}
 				return t.cosign(ctx, nil, "verify", "--key", trusted+".pub", "--insecure-ignore-tlog=true", image), nil
@@ -75,8 +75,22 @@ func onImages() []Attack {
 	}
 }
 
-// signatureTag is where cosign v2 keeps an image's signatures.
-func signatureTag(image string) string {
-	_, digest, _ := strings.Cut(image, "@sha256:")
-	return "sha256-" + digest + ".sig"
+// digest is the digest in an image's reference, such as sha256:0123….
+func digest(image string) string {
+	_, digest, _ := strings.Cut(image, "@")
+	return digest
+}
+
+// moveSignature stores the signature of an image beside another one.
+func (t *Target) moveSignature(ctx context.Context, from, to string) error {
+	if t.tiles() {
+		return registryclient.MoveReferrers(ctx, t.Config, repository, from, to)
+	}
+	// The tag under which cosign v2 keeps an image's signatures.
+	tag := func(digest string) string { return strings.Replace(digest, ":", "-", 1) + ".sig" }
+	signature, err := registryclient.Manifest(ctx, t.Config, repository, tag(from))
+	if err != nil {
+		return err
+	}
+	return registryclient.PutManifest(ctx, t.Config, repository, tag(to), signature)
 }

@@ -2,20 +2,16 @@ package attack
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"regexp"
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
-	"sigstore-local/magefiles/internal/logview"
 	"sigstore-local/magefiles/internal/rekorlog"
-	"sigstore-local/magefiles/internal/statedir"
 )
 
-// onTheLog are attacks by the log's operator.
-func onTheLog() []Attack {
+// onRekor are attacks by the operator of Rekor v1.
+func onRekor() []Attack {
 	return []Attack{
 		{
 			Name: "rewritten-entry", Did: "The log's operator rewrites entry {entry} in MariaDB: it now is {attacker}'s.",
@@ -27,7 +23,44 @@ func onTheLog() []Attack {
 			Name: "two-histories", Did: "The log's operator shows one history to one person, then, from an older copy of the database, another to the next.",
 			Who: "rekor:monitor", Words: regexp.MustCompile(regexp.QuoteMeta(rekorlog.ErrInconsistent.Error())),
 			Because: "It keeps the checkpoint that it saw last, and no proof leads from that checkpoint to a tree with other entries.",
-			Try:     fork,
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				refusal, err := t.twoHistories(ctx, rekorV1, 2)
+				return Attempt{Command: "go tool mage rekor:monitor", Refusal: refusal}, err
+			},
+		},
+	}
+}
+
+// onTiles are attacks by the operator of Rekor v2. The log is one of the attacker's own, so that the stack's is never changed.
+func onTiles() []Attack {
+	const monitor = "go tool mage rekor:monitor -log=rekor-tiles"
+	return []Attack{
+		{
+			Name: "rewritten-tile", Did: "The operator of a log of tiles rewrites entry {entry} in the file that holds it.",
+			Who: "Whoever reads the entry", Words: regexp.MustCompile(regexp.QuoteMeta(rekorlog.ErrNotInTree.Error())),
+			Because: "A reader hashes what the file holds, and the hashes in the other tiles, up to the root of the checkpoint, are those of the entry as it was before.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				refusal, err := t.rewriteTile(ctx)
+				return Attempt{Command: "go tool mage rekor:show -log=rekor-tiles 0", Refusal: refusal}, err
+			},
+		},
+		{
+			Name: "cut-off-log", Did: "The operator of a log of tiles puts an older copy of its files back, and so cuts the newest entry off.",
+			Who: "rekor:monitor", Words: regexp.MustCompile(`it had 3 entries and now has 2`),
+			Because: "It keeps the checkpoint that it saw last, and a log never gets smaller.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				refusal, err := t.twoHistories(ctx, rekorV2, 0)
+				return Attempt{Command: monitor, Refusal: refusal}, err
+			},
+		},
+		{
+			Name: "split-view", Did: "The operator of a log of tiles shows one history to one person and another to the next, and each is sound by itself.",
+			Who: "rekor:monitor, which compares the two checkpoints,", Words: regexp.MustCompile(`no proof leads from the 3 entries`),
+			Because: "The log's key has signed both checkpoints, and no proof leads from one to the other. A witness signs a checkpoint only if it continues the one before, so that a client who wants a witness's signature sees the history that all others see.",
+			Try: func(ctx context.Context, t *Target) (Attempt, error) {
+				refusal, err := t.twoHistories(ctx, rekorV2, 2)
+				return Attempt{Command: monitor, Refusal: refusal}, err
+			},
 		},
 	}
 }
@@ -73,64 +106,4 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 		return Attempt{}, fmt.Errorf("the entry that was put back: %w", err)
 	}
 	return Attempt{Command: fmt.Sprintf("go tool mage rekor:show %d", signed.index), Refusal: noticed, Entry: signed.index}, nil
-}
-
-// fork shows two histories of the log of a throwaway stack: the second one begins from an older copy of its database.
-func fork(ctx context.Context, t *Target) (attempt Attempt, err error) {
-	forked, err := t.Throwaway(t.scratch, "fork", config.TunedLocal, []string{"rekor"})
-	if err != nil {
-		return Attempt{}, err
-	}
-	mage := func(targets ...string) error {
-		_, _, err := forked.Mage(ctx, targets...)
-		return err
-	}
-	defer func() { err = errors.Join(err, mage("stop")) }()
-	add := func(count int) error {
-		if err := mage("rekor:start"); err != nil {
-			return err
-		}
-		uploader, err := rekorlog.NewUploader(forked.Config.URL(config.Rekor))
-		for ; count > 0 && err == nil; count-- {
-			_, err = uploader.Upload(ctx)
-		}
-		return err
-	}
-	data := forked.Config.Data("mariadb")
-	if err := add(2); err != nil {
-		return Attempt{}, err
-	}
-	if err := mage("stop"); err != nil {
-		return Attempt{}, err
-	}
-	if err := statedir.Copy(data+".older", data); err != nil {
-		return Attempt{}, err
-	}
-	if err := add(1); err != nil {
-		return Attempt{}, err
-	}
-	watched, err := logview.Open(forked.Config, logview.Rekor)
-	if err != nil {
-		return Attempt{}, err
-	}
-	check := func() error {
-		_, _, err := watched.Look(ctx, false, func(rekorlog.Entry) error { return nil })
-		return err
-	}
-	if err := check(); err != nil {
-		return Attempt{}, fmt.Errorf("the log before the fork: %w", err)
-	}
-	if err := mage("stop"); err != nil {
-		return Attempt{}, err
-	}
-	if err := os.RemoveAll(data); err != nil {
-		return Attempt{}, err
-	}
-	if err := os.Rename(data+".older", data); err != nil {
-		return Attempt{}, err
-	}
-	if err := add(2); err != nil {
-		return Attempt{}, err
-	}
-	return Attempt{Command: "go tool mage rekor:monitor", Refusal: check()}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/fulcioclient"
 	"sigstore-local/magefiles/internal/oidc"
+	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/statedir"
 )
 
@@ -26,27 +27,14 @@ func onTokens() []Attack {
 			Name: "expired-token", Did: "An ID token is used after it has expired.", Who: "Fulcio", Words: regexp.MustCompile(`token is expired`),
 			Because: "A stolen token is of use for a short time only.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
-				token, err := t.otherToken(ctx, oidc.ClientID)
-				if err != nil {
-					return Attempt{}, err
-				}
-				select {
-				case <-time.After(2 * time.Second):
-				case <-ctx.Done():
-					return Attempt{}, context.Cause(ctx)
-				}
-				return t.certify(ctx, token)
+				return t.withOtherToken(ctx, oidc.ClientID, 2*time.Second)
 			},
 		},
 		{
 			Name: "other-audience", Did: "An ID token that was given to another application is used.", Who: "Fulcio", Words: regexp.MustCompile(`expected audience`),
 			Because: "A token names the application that it was given to, so that application's operator cannot get certificates with it.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
-				token, err := t.otherToken(ctx, "another")
-				if err != nil {
-					return Attempt{}, err
-				}
-				return t.certify(ctx, token)
+				return t.withOtherToken(ctx, "another", 0)
 			},
 		},
 		{
@@ -58,21 +46,21 @@ func onTokens() []Attack {
 				if err != nil {
 					return Attempt{}, err
 				}
-				return t.certify(ctx, token)
+				return certify(ctx, t.Stack, token)
 			},
 		},
 	}
 }
 
-// certify asks Fulcio for a certificate. Fulcio tells its caller only that the token was refused, and writes the reason into its
-// log, which Attempt.Said therefore holds.
-func (t *Target) certify(ctx context.Context, token string) (Attempt, error) {
-	url, log := t.Config.URL(config.Fulcio), t.Config.Log("fulcio")
+// certify asks the Fulcio of a stack for a certificate. Fulcio tells its caller only that the token was refused, and writes the
+// reason into its log, which Attempt.Said therefore holds.
+func certify(ctx context.Context, s *stack.Stack, token string) (Attempt, error) {
+	url, log := s.Config.URL(config.Fulcio), s.Config.Log("fulcio")
 	before, err := os.ReadFile(log)
 	if err != nil {
 		return Attempt{}, err
 	}
-	refusal := fulcioclient.Certify(ctx, url, token, t.Config.Email)
+	refusal := fulcioclient.Certify(ctx, url, token, s.Config.Email)
 	after, err := os.ReadFile(log)
 	if err != nil {
 		return Attempt{}, err
@@ -83,18 +71,27 @@ func (t *Target) certify(ctx context.Context, token string) (Attempt, error) {
 	}, nil
 }
 
-// otherToken is an ID token of the stack's user for a client, from another Dex with the same keys.
-func (t *Target) otherToken(ctx context.Context, client string) (string, error) {
-	url, stop, err := t.otherDex(ctx)
+// withOtherToken asks for a certificate with an ID token that another Dex has given to a client the time wait ago.
+func (t *Target) withOtherToken(ctx context.Context, client string, wait time.Duration) (Attempt, error) {
+	url, trusts, stop, err := t.otherSignIn(ctx)
 	if err != nil {
-		return "", err
+		return Attempt{}, err
 	}
 	defer stop()
 	password, err := statedir.Secret(t.Config, config.DexPassword)
 	if err != nil {
-		return "", err
+		return Attempt{}, err
 	}
-	return oidc.TokenFor(ctx, client, url, t.Config.Email, password)
+	token, err := oidc.TokenFor(ctx, client, url, t.Config.Email, password)
+	if err != nil {
+		return Attempt{}, err
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return Attempt{}, context.Cause(ctx)
+	}
+	return certify(ctx, trusts, token)
 }
 
 // forgeToken makes an ID token with the claims of one from the stack's issuer, and signs it with a key of its own.
