@@ -174,6 +174,7 @@ image=$1 artifact=$2; shift 2; cosign verify "$@" "$image" && cosign verify-blob
 		s := s.in(t)
 		s.env = append(slices.Clone(plain), "SIGLOCAL_STACK=tutorial")
 		s.must("start", "demo:keyless", "demo:bundle")
+		s.all(names) // those of the other stack still run
 		s.env = plain
 		s.must("start")
 		s.all(names)

@@ -22,7 +22,7 @@ var (
 	UnknownCA        = regexp.MustCompile(`certificate signed by unknown authority|leaf certificate verification failed`)
 	NoSCT            = regexp.MustCompile(`does not include required embedded SCT|only able to verify 0 SCT entries`)
 	WrongSCT         = regexp.MustCompile(`ctfe public key not found|only able to verify 0 SCT entries`)
-	Expired          = regexp.MustCompile(`expected a signed timestamp to verify an expired certificate`)
+	Expired          = regexp.MustCompile(`expected a signed timestamp to verify an expired certificate|leaf certificate verification failed`)
 	UnknownTimestamp = regexp.MustCompile(`unable to verify signed timestamps`)
 	NotLogged        = regexp.MustCompile(`signature not found in transparency log`)
 )

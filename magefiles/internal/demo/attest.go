@@ -61,7 +61,7 @@ const builderID = "https://" + project.Module + "/demo"
 
 // provenance is a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) for the image of the demos.
 func provenance(ctx context.Context, c config.Config, began time.Time) (string, error) {
-	out, err := command.Output(ctx, command.New(ctx, c.Root, os.Environ(), "go", "list", "-json=Module", imagePackage(c)))
+	out, err := command.Output(ctx, command.New(ctx, c.Root, os.Environ(), "go", "list", "-json=Module", ImagePackage(c)))
 	if err != nil {
 		return "", err
 	}
@@ -81,7 +81,7 @@ func provenance(ctx context.Context, c config.Config, began time.Time) (string, 
 	text, err := json.MarshalIndent(object{
 		"buildDefinition": object{
 			"buildType":          builderID + "/ko",
-			"externalParameters": object{"package": imagePackage(c), "platform": "linux/" + runtime.GOARCH, "flags": build.ImageFlags},
+			"externalParameters": object{"package": ImagePackage(c), "platform": "linux/" + runtime.GOARCH, "flags": build.ImageFlags},
 			"resolvedDependencies": []object{{
 				"uri": "pkg:golang/" + module.Path + "@" + module.Version, "digest": object{"dirHash": hex.EncodeToString(hash)},
 			}},

@@ -206,9 +206,9 @@ func (d *Demo) logIndex(bundle string) string {
 	return cmp.Or(held.VerificationMaterial.TlogEntries[0].LogIndex, "0")
 }
 
-// imagePackage is the program in the image of the demos, one that the stack has built for itself, so that its packages are in
+// ImagePackage is the program in the image of the demos, one that the stack has built for itself, so that its packages are in
 // the build cache.
-func imagePackage(c config.Config) string {
+func ImagePackage(c config.Config) string {
 	if c.Stack == config.Tiles {
 		return "github.com/sigstore/cosign/v3/cmd/cosign"
 	}
@@ -223,8 +223,8 @@ func (d *Demo) buildImage() {
 	if d.err != nil {
 		return
 	}
-	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", imagePackage(d.Config)}
-	d.say("Build "+path.Base(imagePackage(d.Config))+"'s source into an image and push it to the local registry: something to sign.",
+	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", ImagePackage(d.Config)}
+	d.say("Build "+path.Base(ImagePackage(d.Config))+"'s source into an image and push it to the local registry: something to sign.",
 		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.ImageFlags), shellescape.QuoteCommand(args)))
 	folders, err := client.GoFolders(d.ctx, d.Config.Root)
 	if err != nil {

@@ -35,9 +35,14 @@ type Row struct {
 	Error   string         `json:"error,omitempty"`
 }
 
-// Status asks every service how it is, all at once.
+// Status asks every service how it is, all at once: those of the stack, and others that the state folder was made for as well,
+// which may run.
 func (s *Stack) Status(ctx context.Context) []Row {
-	all, probes := s.All(), ctx
+	whole := s.Config
+	if remembered, err := whole.Remembered(); err == nil {
+		whole.Stack = remembered
+	}
+	all, probes := s.Services(whole), ctx
 	// If a service has died, the probes of services that depend on it may wait for long, and would tell nothing new.
 	for _, one := range all {
 		if s.Engine.Crashed(one) {

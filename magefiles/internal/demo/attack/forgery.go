@@ -99,7 +99,7 @@ func byForgeryInBundles() (ownCA, stolenKey, datedBack Attack) {
 		},
 	}
 	stolenKey = Attack{
-		Name: "stolen-key", Did: fmt.Sprintf(didStolenKey, ""), Who: "cosign", Words: cosign.UnknownCA,
+		Name: "stolen-key", Did: fmt.Sprintf(didStolenKey, ""), Who: "cosign", Words: cosign.Expired,
 		Because: "The timestamp authority says when the signature was made, and at that time the certificate was not valid any more.",
 		Try: func(ctx context.Context, t *Target) (Attempt, error) {
 			attempt := Attempt{}
