@@ -202,3 +202,13 @@ func TestProgramsOfTheSameNameAreBuiltOneAfterAnother(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestCIChecksWithTheFlagsOfTheBuilds(t *testing.T) {
+	content, err := os.ReadFile("../../../.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "flags='" + Flags + "'\n"; !strings.Contains(string(content), want) {
+		t.Errorf(".ci/run does not say %s: with others it compiles what the builds have compiled again", want)
+	}
+}
