@@ -81,6 +81,10 @@ func Start(ctx context.Context) error {
 	if c.starts.started == 0 {
 		said = "Sigstore already runs."
 	}
+	if err := statedir.RoomFor(s.Config, statedir.Spare); err != nil {
+		s.Console.Printf("%s Services that cannot write answer, and take no entries: %v", said, err)
+		return nil
+	}
 	s.Console.Printf("%s Next: `go tool mage demo:keyless`, `go tool mage status`, `go tool mage stop`.", said)
 	return nil
 }

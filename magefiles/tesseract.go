@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/magefile/mage/mg"
 
@@ -18,6 +20,14 @@ type Tesseract mg.Namespace
 // Start makes the CA's root certificate, to which entries must chain, unless it is there, and starts TesseraCT.
 func (Tesseract) Start(ctx context.Context) error {
 	if err := needs(ctx, Build, tesseractKey, tesseractLog, caRoot); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	// Of the first entries that come at the same time, each makes this folder if it is not there, and TesseraCT refuses those that come second.
+	if err := os.MkdirAll(filepath.Join(s.Config.Data("tesseract"), "issuer"), 0o700); err != nil {
 		return err
 	}
 	return start(ctx, tesseract, nil)

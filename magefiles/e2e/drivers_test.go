@@ -49,13 +49,18 @@ type sigstoreGo struct{ *stack }
 
 func (c sigstoreGo) sign(artifact, bundle string) error { return signGo(c.stack, artifact, bundle, 2) }
 
-// signGo signs with the newest log whose API has at most the given version.
+// signGo signs in, and signs with the newest log whose API has at most the given version.
 func signGo(s *stack, artifact, bundle string, version uint32) error {
-	data, err := os.ReadFile(artifact)
+	token, err := s.token()
 	if err != nil {
 		return err
 	}
-	token, err := s.token()
+	return signGoAs(s, token, artifact, bundle, version)
+}
+
+// signGoAs signs as whom the token is for.
+func signGoAs(s *stack, token, artifact, bundle string, version uint32) error {
+	data, err := os.ReadFile(artifact)
 	if err != nil {
 		return err
 	}

@@ -74,38 +74,11 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 	count := rounds(100)
 	for range count {
 		time.Sleep(time.Duration(300+random.IntN(500)) * time.Millisecond)
-		victim := names[random.IntN(len(names))]
-		before := s.pids()
-		began := time.Now()
-		if err := syscall.Kill(before[victim], syscall.SIGKILL); err != nil {
-			t.Fatalf("%s: %v", victim, err)
-		}
-		for s.pids()[victim] == before[victim] {
-			time.Sleep(time.Millisecond)
-		}
-		if got := s.crashed(); !slices.Equal(got, []string{victim}) {
-			t.Errorf("%s was killed, and status says that %v crashed", victim, got)
-		}
-		named = append(named, time.Since(began))
-		began = time.Now()
-		s.must("start")
-		healed = append(healed, time.Since(began))
-		after := s.pids()
-		if after[victim] == 0 {
-			t.Errorf("%s was not started again", victim)
-		}
-		delete(before, victim)
-		delete(after, victim)
-		if fmt.Sprint(before) != fmt.Sprint(after) {
-			t.Errorf("after %s was killed the others are %v, not %v", victim, after, before)
-		}
+		noticed, gone := s.kill(names[random.IntN(len(names))])
+		named, healed = append(named, noticed), append(healed, gone)
 	}
 	// At the end the clients have to sign again, with all services running.
-	for have := len(clients.snapshot()); len(clients.snapshot()) < have+4; time.Sleep(50 * time.Millisecond) {
-		if t.Context().Err() != nil {
-			t.Fatal("nobody can sign any more")
-		}
-	}
+	clients.more(t, 4)
 	signed := clients.end()
 	s.verifyEach(signed)
 	slices.Sort(named)
@@ -116,11 +89,52 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 		count, len(signed), clients.failed, named, healed)
 }
 
+// kill ends a service without warning, and starts the stack. It checks that status names this service as crashed and no other, and
+// that only it is started. It returns how long status and start take.
+func (s *stack) kill(victim string) (named, healed time.Duration) {
+	s.t.Helper()
+	before := s.pids()
+	began := time.Now()
+	if err := syscall.Kill(before[victim], syscall.SIGKILL); err != nil {
+		s.t.Fatalf("%s: %v", victim, err)
+	}
+	for s.pids()[victim] == before[victim] {
+		time.Sleep(time.Millisecond)
+	}
+	if got := s.crashed(); !slices.Equal(got, []string{victim}) {
+		s.t.Errorf("%s was killed, and status says that %v crashed", victim, got)
+	}
+	named = time.Since(began)
+	began = time.Now()
+	s.must("start")
+	healed = time.Since(began)
+	after := s.pids()
+	if after[victim] == 0 {
+		s.t.Errorf("%s was not started again", victim)
+	}
+	delete(before, victim)
+	delete(after, victim)
+	if fmt.Sprint(before) != fmt.Sprint(after) {
+		s.t.Errorf("after %s was killed the others are %v, not %v", victim, after, before)
+	}
+	return named, healed
+}
+
 // snapshot returns the signatures that were made until now.
 func (c *signers[T]) snapshot() []T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.signed)
+}
+
+// more waits until count more signatures are made.
+func (c *signers[T]) more(t *testing.T, count int) {
+	t.Helper()
+	for have := len(c.snapshot()); len(c.snapshot()) < have+count; time.Sleep(50 * time.Millisecond) {
+		if t.Context().Err() != nil {
+			t.Fatal("nobody can sign any more")
+		}
+	}
 }
 
 func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
@@ -148,46 +162,6 @@ func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
 	s.verifyEach(signed)
 	t.Logf("all daemons killed %d times, %d signatures acknowledged and %d not, all acknowledged ones verify; start healed: %s",
 		count, len(signed), clients.failed, healed)
-}
-
-func TestFaultRekorV2IsKilledWhileClientsSign(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	s.must("start")
-	artifact := s.file("artifact", "an artifact")
-	clients := signing(t, 4, func(_ context.Context, name string) (claim, error) {
-		one := claim{artifact, filepath.Join(s.home, name+".json"), s.config.Email, s.config.Issuer()}
-		return one, sigstoreGo{s}.sign(one.artifact, one.bundle)
-	})
-	random := dice(6)
-	count := rounds(20)
-	for range count {
-		// Rekor v2 acknowledges uploads once a second, so each round gives it time for at least one.
-		time.Sleep(time.Duration(1000+random.IntN(1000)) * time.Millisecond)
-		if err := syscall.Kill(s.pids()["rekor-tiles"], syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		s.must("start")
-	}
-	time.Sleep(2 * time.Second)
-	signed := clients.end()
-	if len(signed) < 2*count {
-		t.Errorf("only %d signatures were made", len(signed))
-	}
-	var bundles []string
-	for _, one := range signed {
-		bundles = append(bundles, one.bundle)
-		if err := (sigstoreGo{s}).verify(one, s.config.Trust("trusted_root.json")); err != nil {
-			t.Error(err)
-		}
-		if err := verifyProof(one.bundle, s.config.Key("rekor-tiles.pub")); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := s.verifyTiles(bundles); err != nil {
-		t.Error(err)
-	}
-	t.Logf("Rekor v2 killed %d times, %d signatures acknowledged and %d not, all acknowledged ones are in its files", count, len(signed), clients.failed)
 }
 
 func TestFaultSeveralStartsAtTheSameInstant(t *testing.T) {

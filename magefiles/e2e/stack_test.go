@@ -122,6 +122,7 @@ type stack struct {
 	config config.Config
 	home   string
 	env    []string
+	within []string // what runs the commands, if that is not the test itself: it gets a folder, a program and its arguments
 }
 
 // offsets gives each stack of this run ports that no other has, far from the default ones: no two default ports are a
@@ -284,6 +285,9 @@ const deadline = 4 * time.Minute
 
 // command prepares a command in the folder dir.
 func (s *stack) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
+	if len(s.within) > 0 {
+		program, args = s.within[0], slices.Concat(s.within[1:], []string{dir, program}, args)
+	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Env = dir, s.env
 	return cmd

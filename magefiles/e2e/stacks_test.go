@@ -1,17 +1,14 @@
 package e2e
 
 import (
-	"bytes"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/lock"
 )
 
 // tiles are the services of a stack of tiles.
@@ -104,60 +101,6 @@ image=$1 artifact=$2; shift 2; cosign verify "$@" "$image" && cosign verify-blob
 		page.open(l.page)
 		page.signIn(s.config.Email, s.password())
 		l.succeeds(s.config.Email)
-	})
-	t.Run("the logs go on after they are killed", func(t *testing.T) {
-		s := s.in(t)
-		for _, name := range []string{"tesseract", "rekor-tiles"} {
-			pid, err := lock.Holder(s.config.Run(name + ".pid"))
-			if err != nil || pid == 0 {
-				t.Fatalf("%s: %d, %v", name, pid, err)
-			}
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s.must("start", "demo:bundle")
-		verify(s)
-	})
-	t.Run("a damaged tile of the CT log is named", func(t *testing.T) {
-		s := s.in(t)
-		s.must("stop")
-		var damaged string
-		err := filepath.WalkDir(filepath.Join(s.config.Data("tesseract"), "tile", "0"), func(path string, entry os.DirEntry, err error) error {
-			if err == nil && !entry.IsDir() {
-				damaged = path // the last one, which has the newest entry
-			}
-			return err
-		})
-		if err != nil || damaged == "" {
-			t.Fatalf("there is no tile: %v", err)
-		}
-		tiles := map[string][]byte{}
-		siblings, err := filepath.Glob(filepath.Join(filepath.Dir(damaged), "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range siblings {
-			content, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tiles[name] = content
-			garbled := bytes.Clone(content)
-			garbled[len(garbled)-1] ^= 1
-			if err := os.WriteFile(name, garbled, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if r := s.mage("tesseract:start"); r.code == 0 || !strings.Contains(r.stderr, s.config.Data("tesseract")) {
-			t.Errorf("%s", r)
-		}
-		for name, content := range tiles {
-			if err := os.WriteFile(name, content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s.must("start")
 	})
 	var plain []string
 	for _, entry := range s.env {

@@ -61,7 +61,7 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (started b
 			return false, err
 		}
 	}
-	if err := statedir.RoomFor(e.Config, spare); err != nil {
+	if err := statedir.RoomFor(e.Config, statedir.Spare); err != nil {
 		return false, err
 	}
 	for _, socket := range s.Sockets {
@@ -128,9 +128,6 @@ func PortFree(c config.Config, port config.Port) error {
 	return fmt.Errorf("%s is taken by %s: end that, or move this with %s or SIGLOCAL_PORT_OFFSET", address, platform.Listener(address), port.Variable())
 }
 
-// spare is the room on the disk without which no service is started: for its log, its configuration, a little data.
-const spare = 16_000_000 // bytes
-
 // Check returns an error if s could not be started, whether it runs now or not: because of its program, its ports, the room on the
 // disk, or what its configuration is made of.
 func (e *Engine) Check(s Service) error {
@@ -152,7 +149,7 @@ func (e *Engine) Check(s Service) error {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
-	if err := statedir.RoomFor(e.Config, spare); err != nil {
+	if err := statedir.RoomFor(e.Config, statedir.Spare); err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	for _, name := range s.Templates {

@@ -19,6 +19,7 @@ import (
 	"sigstore-local/magefiles/internal/exitcode"
 	"sigstore-local/magefiles/internal/pins"
 	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // Row is a service's status as JSON has it.
@@ -194,6 +195,10 @@ func (s *Stack) wellness(rows []Row) error {
 			s.Console.Printf("\n%s runs and does not answer: %s\nThe end of its log, %s:\n%s", row.Service, row.Error, row.Log, service.LogTail(row.Log, 10))
 		}
 		unwell = append(unwell, fmt.Sprintf("%s (%s)", row.Service, row.State))
+	}
+	if err := statedir.RoomFor(s.Config, statedir.Spare); err != nil && running > 0 {
+		// A service that cannot write answers nevertheless that it is ready.
+		s.Console.Printf("\nServices that cannot write answer, and take no entries: %v", err)
 	}
 	switch {
 	case len(unwell) > 0:

@@ -122,6 +122,9 @@ func Wipe(c config.Config) error {
 	return os.Remove(filepath.Join(c.State, marker))
 }
 
+// Spare is the room on the disk, in bytes, without which no service is started: for its log, its configuration, a little data.
+const Spare = 16_000_000
+
 // RoomFor is an error if the disk of the state folder has less than so many bytes free.
 func RoomFor(c config.Config, bytes int64) error {
 	free, err := platform.FreeDisk(c.State)

@@ -159,13 +159,20 @@ func (r *reader) ReadTiles(tiles []tlog.Tile) (contents [][]byte, err error) {
 			if content, place, err = r.log.read(r.ctx, tile); err != nil {
 				return nil, err
 			}
-			size := tile.W * tlog.HashSize
-			if len(content) < size {
-				return nil, fmt.Errorf("%s has %d bytes, and at least %d are needed: %w", place, len(content), size, ErrWrong)
+			if err := longEnough(content, tile, place); err != nil {
+				return nil, err
 			}
-			content = content[:size]
+			content = content[:tile.W*tlog.HashSize]
 		}
 		contents = append(contents, content)
 	}
 	return contents, nil
+}
+
+// longEnough is an error if content, which was read from place, is shorter than the tile.
+func longEnough(content []byte, tile tlog.Tile, place string) error {
+	if size := tile.W * tlog.HashSize; len(content) < size {
+		return fmt.Errorf("%s has %d bytes, and at least %d are needed: %w", place, len(content), size, ErrWrong)
+	}
+	return nil
 }
