@@ -124,6 +124,7 @@ image=$1 artifact=$2; shift 2; cosign verify "$@" "$image" && cosign verify-blob
 		verify(s)
 		s.env = append(slices.Clone(plain), "SIGLOCAL_CT_LOG=tesseract")
 		s.must("demo:keyless", "demo:bundle")
+		s.must("demo:tamper", "-only=other-ct-log,rewritten-tile")
 		verify(s)
 	})
 	s.env = plain

@@ -29,13 +29,14 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// What two of the attacks by forgery do, and why each is noticed, is the same with cosign v2 and v3.
 const (
-	didOwnCA      = "A CA of the attacker's own certifies a key for {signer}, and a signature made with that key is put into the log."
-	becauseOwnCA  = "Anybody can make a CA with Fulcio's name, but only Fulcio has the key of the trusted root."
-	didStolenKey  = "A stolen key signs an hour after its certificate expired%s (here the certificate is of a CA made for this attack, and cosign is told to trust that CA)."
-	ownCAMinutes  = 9 * time.Minute // as long as Fulcio's certificates are valid, about
-	expiredBefore = time.Hour
+	// What two of the attacks do is the same with cosign v2 and v3.
+	didOwnCA     = "A CA of the attacker's own certifies a key for {signer}, and a signature made with that key is put into the log."
+	becauseOwnCA = "Anybody can make a CA with Fulcio's name, but only Fulcio has the key of the trusted root."
+	didStolenKey = "A stolen key signs an hour after its certificate expired%s (here the certificate is of a CA made for this attack, and cosign is told to trust that CA)."
+
+	lifetime     = 10 * time.Minute // of a certificate, as Fulcio has it
+	expiredSince = time.Hour        // how long ago the certificate of a stolen key expired
 )
 
 // byForgery are the attacks on cosign v2 by files that the attacker has made.
@@ -43,7 +44,7 @@ func byForgery() (ownCA, stolenKey, datedBack Attack) {
 	ownCA = Attack{
 		Name: "own-ca", Did: didOwnCA, Who: "cosign", Words: cosign.UnknownCA, Because: becauseOwnCA,
 		Try: func(ctx context.Context, t *Target) (Attempt, error) {
-			own, err := t.forge(-time.Minute, ownCAMinutes)
+			own, err := t.forge(-time.Minute, lifetime-time.Minute)
 			if err != nil {
 				return Attempt{}, err
 			}
@@ -58,7 +59,7 @@ func byForgery() (ownCA, stolenKey, datedBack Attack) {
 	}
 	// The CA is made for this, since a certificate of Fulcio's would first have to expire.
 	expired := func(ctx context.Context, t *Target, more ...string) (Attempt, error) {
-		old, err := t.forge(-expiredBefore-10*time.Minute, -expiredBefore)
+		old, err := t.forge(-expiredSince-lifetime, -expiredSince)
 		if err != nil {
 			return Attempt{}, err
 		}
@@ -87,7 +88,7 @@ func byForgeryInBundles() (ownCA, stolenKey, datedBack Attack) {
 	ownCA = Attack{
 		Name: "own-ca", Did: didOwnCA, Who: "cosign", Words: cosign.UnknownCA, Because: becauseOwnCA,
 		Try: func(ctx context.Context, t *Target) (Attempt, error) {
-			own, err := t.forge(-time.Minute, ownCAMinutes)
+			own, err := t.forge(-time.Minute, lifetime-time.Minute)
 			if err != nil {
 				return Attempt{}, err
 			}
@@ -104,8 +105,8 @@ func byForgeryInBundles() (ownCA, stolenKey, datedBack Attack) {
 		Try: func(ctx context.Context, t *Target) (Attempt, error) {
 			attempt := Attempt{}
 			// The same with a certificate that is valid has to verify: only then it is the time that is noticed.
-			for _, end := range []time.Duration{ownCAMinutes, -expiredBefore} {
-				made, err := t.forge(end-10*time.Minute, end)
+			for _, end := range []time.Duration{lifetime - time.Minute, -expiredSince} {
+				made, err := t.forge(end-lifetime, end)
 				if err != nil {
 					return Attempt{}, err
 				}
