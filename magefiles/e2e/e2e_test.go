@@ -44,6 +44,7 @@ func (s *stack) publicKeys() string {
 }
 
 func TestThreeLevels(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	began := time.Now()
 	keyed := s.must("demo:keyed")
@@ -592,6 +593,7 @@ func TestNonsenseIsRefusedBeforeAnythingIsStarted(t *testing.T) {
 }
 
 func TestADaemonThatDiesFailsTheStartWithItsLog(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.must("trillian:start", "stop")
 	broken := filepath.Join(s.home, "mariadbd")

@@ -66,6 +66,7 @@ func (s *stack) crashed() []string {
 }
 
 func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.must("start")
 	clients := s.sign(4)
@@ -138,6 +139,7 @@ func (c *signers[T]) more(t *testing.T, count int) {
 }
 
 func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.must("start")
 	clients := s.sign(4)
@@ -165,6 +167,7 @@ func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
 }
 
 func TestFaultSeveralStartsAtTheSameInstant(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.must("start")
 	count := rounds(20)
