@@ -250,7 +250,7 @@ func (b *benchmark) tilesGrowth(ctx context.Context) error {
 	for _, g := range all[1:] {
 		with := fmt.Sprintf(" with %d entries in Rekor v2, whose files were written directly", g.size)
 		b.add("warm start of `tiles`"+with, g.start, against, &few.start, atMost(1.2))
-		b.add("upload, 64 at a time,"+with, g.rate, against, &few.rate, atLeast(1/1.2))
+		b.add("upload, 64 at a time,"+with, g.rate, against, &few.rate, atLeast(0.83))
 		if few.memory.median() > 0 {
 			b.add("resident memory of `tiles`"+with, g.memory, against, &few.memory, atMost(1.2))
 			b.add("of that: rekor-tiles", g.server, against, &few.server, nil)
