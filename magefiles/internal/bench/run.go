@@ -91,17 +91,23 @@ func Run(ctx context.Context, s *stack.Stack, options Options, form string) (err
 		b.step = s.Console.Step(one.name)
 		if err := one.measure(b, ctx); err != nil {
 			b.step.Fail()
-			return fmt.Errorf("measure %s: %w", one.name, err)
+			// What has been measured until then has taken minutes, and is shown.
+			return errors.Join(fmt.Errorf("measure %s: %w", one.name, err), b.print(form))
 		}
 		b.step.Done("is measured")
 	}
+	return b.print(form)
+}
+
+// print prints the figures in the form table or json.
+func (b *benchmark) print(form string) error {
 	machine := fmt.Sprintf("%d processors (%s), %s/%s, %s", runtime.NumCPU(), processor(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	if form == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"machine": machine, "runs": options.Runs, "figures": b.figures})
+		return encoder.Encode(map[string]any{"machine": machine, "runs": b.Runs, "figures": b.figures})
 	}
-	fmt.Printf("Medians of %d runs, with the least and the greatest, on %s.\n\n", options.Runs, machine)
+	fmt.Printf("Medians of %d runs, with the least and the greatest, on %s.\n\n", b.Runs, machine)
 	return write(os.Stdout, b.figures)
 }
 
