@@ -127,7 +127,7 @@ func (b *benchmark) tilesUpload(ctx context.Context) error {
 					return err
 				}
 				load, err := drive(ctx, n, count, func(ctx context.Context) error {
-					// With so many at a time, MariaDB now and then refuses a transaction of Trillian's, and Rekor v1 the upload: a
+					// With so many at a time Rekor v1 now and then gets from Trillian what it does not expect, and refuses the upload: a
 					// client would try again.
 					const tries = 5
 					for try := 1; ; try++ {
