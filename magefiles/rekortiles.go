@@ -93,8 +93,9 @@ func rekorTiles(c config.Config) service.Service {
 			"--http-metrics-port=" + strconv.Itoa(c.Port(rekorTilesMetrics)),
 			"--hostname=" + c.RekorV2Origin(), "--signer-filepath=" + c.Key("rekor-tiles.pem"), "--storage-dir=" + c.Data("rekor-tiles"),
 			// An upload is acknowledged once a checkpoint covers it. With upstream's defaults that takes 10 seconds. Rekor v2
-			// checks for a new checkpoint once a second, which no setting changes.
-			"--batch-max-age=50ms", "--checkpoint-interval=100ms",
+			// checks for a new checkpoint once a second, which no setting changes: checkpoints at shorter intervals than this
+			// would make no upload faster, and looking whether one is due is most of what the server does when idle.
+			"--batch-max-age=50ms", "--checkpoint-interval=500ms",
 		},
 		Listens: []config.Port{config.RekorTilesHTTP, rekorTilesGRPC, rekorTilesMetrics},
 		Address: c.URL(config.RekorTilesHTTP),

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -59,5 +60,28 @@ func TestDriveMakesSoManyRequestsFromSoManyCallersAndEndsWithTheFirstError(t *te
 	load, err = drive(t.Context(), 2, 1000, func(context.Context) error { return broken })
 	if !errors.Is(err, broken) || len(load.Latencies) != 0 {
 		t.Errorf("%d latencies, %v", len(load.Latencies), err)
+	}
+}
+
+func TestPartsAreFiguresInTheOrderInWhichTheyWereMeasuredFirst(t *testing.T) {
+	p := newParts("of it: ")
+	for range 2 {
+		p.add("second by name", 2*time.Millisecond)
+		p.add("first by name", time.Millisecond)
+	}
+	b := &benchmark{}
+	p.addTo(b)
+	if len(b.figures) != 2 || b.figures[0].Name != "of it: second by name" || b.figures[1].Measured.String() != "1.00 ms (1.00–1.00)" {
+		t.Errorf("%+v", b.figures)
+	}
+}
+
+func TestAllButTheBuildIsMeasuredUnlessSomethingIsNamed(t *testing.T) {
+	options, err := Parse(nil, nil, nil)
+	if err != nil || len(options.Only) != len(benchmarks)-1 || slices.Contains(options.Only, "build") {
+		t.Errorf("%v, %v", options, err)
+	}
+	if options, err = Parse(new("build,tiles-upload"), nil, new(1_000_000)); err != nil || !slices.Equal(options.Only, []string{"build", "tiles-upload"}) || options.Entries != 1_000_000 {
+		t.Errorf("%v, %v", options, err)
 	}
 }

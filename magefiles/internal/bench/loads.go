@@ -1,9 +1,14 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -24,7 +29,10 @@ var typed = regexp.MustCompile(`(?m)^    \$ (?:COSIGN_IDENTITY_TOKEN="\$\([^"]*\
 
 // demo measures demo:keyless, beside the commands that it shows, each run alone.
 func (b *benchmark) demo(ctx context.Context) error {
-	r := b.tuned
+	r, err := b.rig(ctx, tuned)
+	if err != nil {
+		return err
+	}
 	if _, _, err := r.Mage(ctx, "demo:keyless"); err != nil {
 		return err
 	}
@@ -70,7 +78,7 @@ func (r *rig) clients(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	environ, err := r.ClientProcess(config.Without(os.Environ()), client.Keys)
+	environ, err := r.ClientProcess(config.Without(os.Environ()), client.Trusts(r.Config)[0])
 	return append(environ, folders...), err
 }
 
@@ -83,29 +91,25 @@ func (r *rig) token(ctx context.Context) (string, time.Duration, error) {
 
 // keyless measures keyless signatures of a file, the ID token included, beside a stack with upstream's defaults.
 func (b *benchmark) keyless(ctx context.Context) error {
+	ours, theirs, err := b.pair(ctx, tuned, plain)
+	if err != nil {
+		return err
+	}
 	callers := []int{1, 8}
 	type result struct {
 		median, rate Series
 		all          Load // of all runs, since a run has too few for a percentile
 	}
 	results := map[*rig]map[int]*result{}
-	parts := map[string]*Series{}
-	var order []string
-	part := func(name string, took time.Duration) {
-		name = "of a keyless signature: " + name
-		if parts[name] == nil {
-			parts[name], order = &Series{Unit: "ms"}, append(order, name)
-		}
-		parts[name].Add(milliseconds(took))
-	}
-	for _, r := range []*rig{b.tuned, b.plain} {
+	parts := newParts("of a keyless signature: ")
+	for _, r := range []*rig{ours, theirs} {
 		results[r] = map[int]*result{}
 		for _, n := range callers {
 			results[r][n] = &result{median: Series{Unit: "ms"}, rate: Series{Unit: "/s"}}
 		}
 	}
 	for run := range b.Runs {
-		for _, r := range []*rig{b.tuned, b.plain} {
+		for _, r := range []*rig{ours, theirs} {
 			b.step.Detail("run %d of %d", run+1, b.Runs)
 			if _, _, err := r.Mage(ctx, "start"); err != nil {
 				return err
@@ -129,9 +133,9 @@ func (b *benchmark) keyless(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if r == b.tuned && n > 1 {
+				if r == ours && n > 1 {
 					each := func(name string, took time.Duration) {
-						part(fmt.Sprintf("%d at a time, processor time of %s", n, name), took/time.Duration(count))
+						parts.add(fmt.Sprintf("%d at a time, processor time of %s", n, name), took/time.Duration(count))
 					}
 					each("cosign", ended-cosign)
 					after := r.processors(ctx)
@@ -146,8 +150,8 @@ func (b *benchmark) keyless(ctx context.Context) error {
 				got.rate.Add(load.rate())
 				got.all.Latencies = append(got.all.Latencies, load.Latencies...)
 			}
-			if r == b.tuned {
-				if err := r.parts(ctx, part); err != nil {
+			if r == ours {
+				if err := r.parts(ctx, parts); err != nil {
 					return err
 				}
 			}
@@ -158,15 +162,37 @@ func (b *benchmark) keyless(ctx context.Context) error {
 	}
 	for _, n := range callers {
 		name := fmt.Sprintf("keyless signature, %d at a time, ", n)
-		ours, theirs := results[b.tuned][n], results[b.plain][n]
-		b.add(name+"median", ours.median, "upstream's defaults", &theirs.median, atMost(0.7))
-		b.add(fmt.Sprintf("%s99th percentile of %d", name, len(ours.all.Latencies)), high(ours.all), "upstream's defaults", new(high(theirs.all)), nil)
-		b.add(name+"signatures a second", ours.rate, "upstream's defaults", &theirs.rate, nil)
+		got, other := results[ours][n], results[theirs][n]
+		b.add(name+"median", got.median, "upstream's defaults", &other.median, atMost(0.7))
+		b.add(fmt.Sprintf("%s99th percentile of %d", name, len(got.all.Latencies)), high(got.all), "upstream's defaults", new(high(other.all)), nil)
+		b.add(name+"signatures a second", got.rate, "upstream's defaults", &other.rate, nil)
 	}
-	for _, name := range order {
-		b.add(name, *parts[name], "", nil, nil)
-	}
+	parts.addTo(b)
 	return nil
+}
+
+// parts are figures of the parts of something, in the order in which they were measured first.
+type parts struct {
+	of     string // what their names begin with
+	names  []string
+	series map[string]*Series
+}
+
+func newParts(of string) *parts { return &parts{of: of, series: map[string]*Series{}} }
+
+// add adds how long a part took.
+func (p *parts) add(name string, took time.Duration) {
+	if p.series[name] == nil {
+		p.series[name], p.names = &Series{Unit: "ms"}, append(p.names, name)
+	}
+	p.series[name].Add(milliseconds(took))
+}
+
+// addTo adds the figures to those of b.
+func (p *parts) addTo(b *benchmark) {
+	for _, name := range p.names {
+		b.add(p.of+name, *p.series[name], "", nil, nil)
+	}
 }
 
 // high is the 99th percentile of a load.
@@ -175,7 +201,8 @@ func high(load Load) Series {
 	return Series{Unit: "ms", Values: []float64{milliseconds(load.percentile(99))}}
 }
 
-// signer prepares keyless signatures by cosign.
+// signer prepares keyless signatures of a file by the stack's cosign: with an entry in Rekor v1 or, in a stack of tiles, into a
+// bundle with an entry in Rekor v2 and a timestamp.
 func (r *rig) signer(ctx context.Context) (func(context.Context) error, error) {
 	environ, err := r.clients(ctx)
 	if err != nil {
@@ -185,21 +212,25 @@ func (r *rig) signer(ctx context.Context) (func(context.Context) error, error) {
 	if err := os.WriteFile(file, []byte("An artifact to sign.\n"), 0o600); err != nil {
 		return nil, err
 	}
+	output := "--output-certificate=" + os.DevNull
+	if r.Config.Stack == config.Tiles {
+		output = "--bundle=" + file + ".sigstore.json"
+	}
 	return func(ctx context.Context) error {
 		token, _, err := r.token(ctx)
 		if err != nil {
 			return err
 		}
 		cmd := command.New(ctx, r.Config.Home(), append(slices.Clone(environ), "COSIGN_IDENTITY_TOKEN="+token),
-			r.Config.Program("cosign"), "sign-blob", "--output-certificate="+os.DevNull, file)
+			r.Config.Program("cosign"), "sign-blob", output, file)
 		_, err = command.Output(ctx, cmd)
 		return err
 	}, nil
 }
 
 // parts times each part of a keyless signature alone.
-func (r *rig) parts(ctx context.Context, part func(name string, took time.Duration)) error {
-	uploader, err := rekorlog.NewUploader(r.Config.URL(config.Rekor))
+func (r *rig) parts(ctx context.Context, into *parts) error {
+	uploader, err := r.uploader()
 	if err != nil {
 		return err
 	}
@@ -211,11 +242,12 @@ func (r *rig) parts(ctx context.Context, part func(name string, took time.Durati
 	if err != nil {
 		return err
 	}
-	part("the token of Dex", took)
-	for _, one := range []struct {
+	into.add("the token of Dex", took)
+	type part struct {
 		name string
 		run  func() error
-	}{
+	}
+	list := []part{
 		{"cosign's own start (cosign version)", func() error {
 			_, err := command.Output(ctx, command.New(ctx, r.Config.Home(), environ, r.Config.Program("cosign"), "version"))
 			return err
@@ -223,26 +255,65 @@ func (r *rig) parts(ctx context.Context, part func(name string, took time.Durati
 		{"the certificate of Fulcio, with its entry in the CT log", func() error {
 			return fulcioclient.Certify(ctx, r.Config.URL(config.Fulcio), token, r.Config.Email)
 		}},
-		{"the entry in Rekor", func() error {
-			_, err := uploader.Upload(ctx)
-			return err
-		}},
-	} {
+	}
+	if r.Config.Stack == config.Tiles {
+		list = append(list, part{"the timestamp of the timestamp authority", func() error { return r.timestamp(ctx) }})
+	}
+	list = append(list, part{"the entry in Rekor", func() error { _, err := uploader.Upload(ctx); return err }})
+	for _, one := range list {
 		began := time.Now()
 		if err := one.run(); err != nil {
 			return err
 		}
-		part(one.name, time.Since(began))
+		into.add(one.name, time.Since(began))
 	}
 	return nil
 }
 
+// timestamp asks the timestamp authority for a timestamp.
+func (r *rig) timestamp(ctx context.Context) error {
+	digest := sha256.Sum256([]byte(r.Config.State))
+	asked, err := json.Marshal(map[string]any{"artifactHash": digest[:], "hashAlgorithm": "sha256", "certificates": true})
+	if err != nil {
+		return err
+	}
+	url := r.Config.URL(config.TSA) + "/api/v1/timestamp"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(asked))
+	if err != nil {
+		return err
+	}
+	// The authority takes a request as JSON too, and answers with a timestamp in DER.
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode/100 != 2 {
+		err = fmt.Errorf("POST %s: %s: %s", url, response.Status, answer)
+	}
+	return err
+}
+
+// uploader uploads to the Rekor that clients of the stack use.
+func (r *rig) uploader() (*rekorlog.Uploader, error) {
+	if r.Config.Stack == config.Tiles {
+		return rekorlog.NewUploaderV2(r.Config.RekorV2())
+	}
+	return rekorlog.NewUploader(r.Config.URL(config.Rekor))
+}
+
 // upload measures uploads to Rekor by its API, beside a stack with upstream's defaults.
 func (b *benchmark) upload(ctx context.Context) error {
+	ours, theirs, err := b.pair(ctx, tuned, plain)
+	if err != nil {
+		return err
+	}
 	callers := []int{1, 16, 64}
 	rates, medians := map[*rig][]Series{}, map[*rig][]Series{}
 	for run := range b.Runs {
-		for _, r := range []*rig{b.tuned, b.plain} {
+		for _, r := range []*rig{ours, theirs} {
 			b.step.Detail("run %d of %d", run+1, b.Runs)
 			if _, _, err := r.Mage(ctx, "rekor:start"); err != nil {
 				return err
@@ -265,15 +336,15 @@ func (b *benchmark) upload(ctx context.Context) error {
 	}
 	for i, n := range callers {
 		name := fmt.Sprintf("upload to Rekor, %d at a time, ", n)
-		b.add(name+"entries a second", rates[b.tuned][i], "upstream's defaults", &rates[b.plain][i], atLeast(2))
-		b.add(name+"median", medians[b.tuned][i], "upstream's defaults", &medians[b.plain][i], nil)
+		b.add(name+"entries a second", rates[ours][i], "upstream's defaults", &rates[theirs][i], atLeast(2))
+		b.add(name+"median", medians[ours][i], "upstream's defaults", &medians[theirs][i], nil)
 	}
 	return nil
 }
 
 // fill uploads so many entries from so many callers at a time.
 func (r *rig) fill(ctx context.Context, callers, count int) (Load, error) {
-	uploader, err := rekorlog.NewUploader(r.Config.URL(config.Rekor))
+	uploader, err := r.uploader()
 	if err != nil {
 		return Load{}, err
 	}
@@ -285,7 +356,7 @@ func (r *rig) fill(ctx context.Context, callers, count int) (Load, error) {
 
 // growth measures the whole stack with ever more entries in the log: its speed, and the resources that it takes.
 func (b *benchmark) growth(ctx context.Context) error {
-	r, err := b.rig("grown", config.TunedLocal, b.All(), b.tuned, b.plain)
+	r, err := b.rig(ctx, setup{"grown", config.Whole, config.TunedLocal})
 	if err != nil {
 		return err
 	}
@@ -296,7 +367,6 @@ func (b *benchmark) growth(ctx context.Context) error {
 		return err
 	}
 	var starts, signatures, memory, filled []Series
-	idle := Series{Unit: "% of one processor"}
 	entries := 0
 	for i, size := range sizes {
 		b.step.Detail("fills the log with %d entries", size)
@@ -317,16 +387,6 @@ func (b *benchmark) growth(ctx context.Context) error {
 			}
 			starts[i].Add(took.Seconds())
 			memory[i].Add(r.memory(ctx))
-			if i == 0 {
-				const while = 3 * time.Second
-				before := r.processors(ctx)
-				time.Sleep(while)
-				sum := time.Duration(0)
-				for name, taken := range r.processors(ctx) {
-					sum += taken - before[name]
-				}
-				idle.Add(100 * sum.Seconds() / while.Seconds())
-			}
 			sign, err := r.signer(ctx)
 			if err != nil {
 				return err
@@ -348,12 +408,10 @@ func (b *benchmark) growth(ctx context.Context) error {
 		return err
 	}
 	if memory[0].median() > 0 {
-		b.add("resident memory of everything, idle", memory[0], "", nil, atMost(512))
 		for i, size := range sizes[1:] {
 			b.add(fmt.Sprintf("resident memory after the upload of %d entries", size), filled[i+1], "", nil, nil)
 			b.add(fmt.Sprintf("resident memory with %d entries, started again", size), memory[i+1], "", nil, atMost(512))
 		}
-		b.add("processor time of everything, idle", idle, "", nil, nil)
 	}
 	return nil
 }
@@ -378,9 +436,89 @@ func (r *rig) processors(ctx context.Context) map[string]time.Duration {
 	return taken
 }
 
+// idle measures what a stack takes that nobody uses: all services, and those of a stack of tiles.
+func (b *benchmark) idle(ctx context.Context) error {
+	everything, alone, err := b.pair(ctx, whole, tiles)
+	if err != nil {
+		return err
+	}
+	// Daemons finish what a start leaves them to do, and then are watched for so long that a hundredth of a second, which is how
+	// finely the system counts, is a small part of the result.
+	const settle, while = 5 * time.Second, 20 * time.Second
+	type result struct {
+		memory, processor Series
+		each              map[string]*Series // the processor time of each service
+	}
+	results := map[*rig]*result{}
+	for run := range b.Runs {
+		for _, r := range []*rig{everything, alone} {
+			b.step.Detail("run %d of %d", run+1, b.Runs)
+			if results[r] == nil {
+				results[r] = &result{Series{Unit: "MB"}, Series{Unit: "% of one processor"}, map[string]*Series{}}
+			}
+			got := results[r]
+			if _, _, err := r.Mage(ctx, "start"); err != nil {
+				return err
+			}
+			if err := pause(ctx, settle); err != nil {
+				return err
+			}
+			began, before := time.Now(), r.processors(ctx)
+			if err := pause(ctx, while); err != nil {
+				return err
+			}
+			took, sum := time.Since(began), time.Duration(0)
+			for name, taken := range r.processors(ctx) {
+				if got.each[name] == nil {
+					got.each[name] = &Series{Unit: "% of one processor"}
+				}
+				got.each[name].Add(100 * (taken - before[name]).Seconds() / took.Seconds())
+				sum += taken - before[name]
+			}
+			got.processor.Add(100 * sum.Seconds() / took.Seconds())
+			got.memory.Add(r.memory(ctx))
+			if _, _, err := r.Mage(ctx, "stop"); err != nil {
+				return err
+			}
+		}
+	}
+	if results[everything].memory.median() == 0 {
+		return nil // the system does not tell
+	}
+	for _, one := range []struct {
+		name              string
+		rig               *rig
+		memory, processor float64
+	}{{"everything", everything, 512, 5}, {"`tiles`", alone, 180, 1}} {
+		got := results[one.rig]
+		b.add("resident memory of "+one.name+", idle", got.memory, "", nil, atMost(one.memory))
+		b.add("processor time of "+one.name+", idle", got.processor, "", nil, atMost(one.processor))
+		for _, name := range slices.Sorted(maps.Keys(got.each)) {
+			// What a service takes whose figure would be rounded to nothing is left out.
+			if each := *got.each[name]; each.median() >= 0.05 {
+				b.add("of that: "+name, each, "", nil, nil)
+			}
+		}
+	}
+	return nil
+}
+
+// pause waits, unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // commands measures the targets that are typed most.
 func (b *benchmark) commands(ctx context.Context) error {
-	r := b.tuned
+	r, err := b.rig(ctx, tuned)
+	if err != nil {
+		return err
+	}
 	if _, _, err := r.Mage(ctx, "start"); err != nil {
 		return err
 	}
@@ -395,6 +533,6 @@ func (b *benchmark) commands(ctx context.Context) error {
 		}
 		b.add("go tool mage "+target, series, "", nil, atMost(0.5))
 	}
-	_, _, err := r.Mage(ctx, "stop")
+	_, _, err = r.Mage(ctx, "stop")
 	return err
 }

@@ -30,14 +30,19 @@ var benchmarks = []struct {
 	{"keyless", (*benchmark).keyless},
 	{"upload", (*benchmark).upload},
 	{"growth", (*benchmark).growth},
+	{"idle", (*benchmark).idle},
 	{"commands", (*benchmark).commands},
+	{"tiles-start", (*benchmark).tilesStart},
+	{"tiles-keyless", (*benchmark).tilesKeyless},
+	{"tiles-upload", (*benchmark).tilesUpload},
+	{"tiles-growth", (*benchmark).tilesGrowth},
 }
 
 // Options say what is measured, and how often.
 type Options struct {
 	Only    []string // names of what is measured
 	Runs    int      // how often each figure is measured
-	Entries int      // how many entries the log is filled with for growth
+	Entries int      // how many entries a log is filled with for growth and tiles-growth
 }
 
 // Parse makes options of flags, nil where one was not given.
@@ -74,14 +79,11 @@ func Parse(only *string, runs, entries *int) (Options, error) {
 
 // Run measures on throwaway stacks beside s, whose programs are built, and prints the figures in the form table or json.
 func Run(ctx context.Context, s *stack.Stack, options Options, form string) (err error) {
-	b := &benchmark{Stack: s, Options: options}
+	b := &benchmark{Stack: s, Options: options, rigs: map[string]*rig{}}
 	if b.scratch, err = s.NewScratch(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.scratch.Close()) }()
-	if err := b.prepare(ctx); err != nil {
-		return err
-	}
 	for _, one := range benchmarks {
 		if !slices.Contains(options.Only, one.name) {
 			continue
@@ -89,17 +91,23 @@ func Run(ctx context.Context, s *stack.Stack, options Options, form string) (err
 		b.step = s.Console.Step(one.name)
 		if err := one.measure(b, ctx); err != nil {
 			b.step.Fail()
-			return fmt.Errorf("measure %s: %w", one.name, err)
+			// What has been measured until then has taken minutes, and is shown.
+			return errors.Join(fmt.Errorf("measure %s: %w", one.name, err), b.print(form))
 		}
 		b.step.Done("is measured")
 	}
+	return b.print(form)
+}
+
+// print prints the figures in the form table or json.
+func (b *benchmark) print(form string) error {
 	machine := fmt.Sprintf("%d processors (%s), %s/%s, %s", runtime.NumCPU(), processor(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	if form == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"machine": machine, "runs": options.Runs, "figures": b.figures})
+		return encoder.Encode(map[string]any{"machine": machine, "runs": b.Runs, "figures": b.figures})
 	}
-	fmt.Printf("Medians of %d runs, with the least and the greatest, on %s.\n\n", options.Runs, machine)
+	fmt.Printf("Medians of %d runs, with the least and the greatest, on %s.\n\n", b.Runs, machine)
 	return write(os.Stdout, b.figures)
 }
 
@@ -112,47 +120,73 @@ func processor() string {
 	return "not told"
 }
 
-// benchmark measures on two stacks of its own: one as users have it, and one with upstream's defaults.
+// benchmark measures on stacks of its own.
 type benchmark struct {
 	*stack.Stack
 	Options
-	step         *console.Step
-	figures      []Figure
-	scratch      *stack.Scratch
-	tuned, plain *rig
+	step    *console.Step
+	figures []Figure
+	scratch *stack.Scratch
+	rigs    map[string]*rig // by their names
 }
 
 // rig is a throwaway stack that is measured.
-type rig struct{ *stack.Throwaway }
-
-// tutorial lists the services of the three levels.
-func (b *benchmark) tutorial() []service.Service {
-	return slices.DeleteFunc(b.All(), func(one service.Service) bool { return !slices.Contains(one.Stacks, config.Tutorial) })
+type rig struct {
+	*stack.Throwaway
+	made bool // it has been started once: its programs are built, and its keys are made
 }
 
-// rig makes a throwaway stack beside others. In that stack, the target start runs services.
-func (b *benchmark) rig(name string, tuning config.Tuning, services []service.Service, others ...*rig) (*rig, error) {
+// setup says what a rig is like.
+type setup struct {
+	name   string // of its folder
+	kind   config.Stack
+	tuning config.Tuning
+}
+
+// The setups that several measurements share. One that fills a log has a rig of its own.
+var (
+	tuned = setup{"tuned", config.Tutorial, config.TunedLocal}    // the services of the three levels, as users have them
+	plain = setup{"plain", config.Tutorial, config.TunedUpstream} // the same with upstream's defaults
+	whole = setup{"whole", config.Whole, config.TunedLocal}       // everything
+	tiles = setup{"tiles", config.Tiles, config.TunedLocal}       // the logs of tiles alone
+)
+
+// described is the rig of a setup. Nothing of it may have been started yet.
+func (b *benchmark) described(of setup) (*rig, error) {
+	if known := b.rigs[of.name]; known != nil {
+		return known, nil
+	}
 	var beside []*stack.Throwaway
-	for _, other := range others {
+	for _, other := range b.rigs {
 		beside = append(beside, other.Throwaway)
 	}
-	one, err := b.Throwaway(b.scratch, name, tuning, stack.Names(services), beside...)
-	return &rig{one}, err
+	made, err := b.Throwaway(b.scratch, of.name, of.kind, of.tuning, nil, beside...)
+	if err != nil {
+		return nil, err
+	}
+	b.rigs[of.name] = &rig{Throwaway: made}
+	return b.rigs[of.name], nil
 }
 
-func (b *benchmark) prepare(ctx context.Context) (err error) {
-	if b.tuned, err = b.rig("tuned", config.TunedLocal, b.tutorial()); err != nil {
-		return err
+// rig is the rig of a setup, stopped, which has been started before.
+func (b *benchmark) rig(ctx context.Context, of setup) (*rig, error) {
+	r, err := b.described(of)
+	if err != nil || r.made {
+		return r, err
 	}
-	if b.plain, err = b.rig("plain", config.TunedUpstream, b.tutorial(), b.tuned); err != nil {
-		return err
+	b.step.Detail("makes a stack of %q to measure", of.kind)
+	_, _, err = r.Mage(ctx, "start", "stop")
+	r.made = err == nil
+	return r, err
+}
+
+// pair are the rigs of two setups that are measured in turn.
+func (b *benchmark) pair(ctx context.Context, first, second setup) (one, other *rig, err error) {
+	if one, err = b.rig(ctx, first); err != nil {
+		return nil, nil, err
 	}
-	for _, r := range []*rig{b.tuned, b.plain} {
-		if _, _, err := r.Mage(ctx, "start", "stop"); err != nil {
-			return err
-		}
-	}
-	return nil
+	other, err = b.rig(ctx, second)
+	return one, other, err
 }
 
 func (b *benchmark) add(name string, measured Series, against string, compared *Series, aim *Aim) {
@@ -164,15 +198,12 @@ func atLeast(limit float64) *Aim { return &Aim{Limit: limit, AtLeast: true} }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// described lists the services of the three levels, each after those that it depends on. They have no templates, since their
-// configuration files are rendered already.
-func (r *rig) described() []service.Service {
-	var all []service.Service
-	for _, one := range r.All() {
-		if slices.Contains(one.Stacks, config.Tutorial) {
-			one.Templates = nil
-			all = append(all, one)
-		}
+// rendered lists the services, each after those that it depends on. They have no templates, since their configuration files are
+// rendered already.
+func (r *rig) rendered() []service.Service {
+	all := r.All()
+	for i := range all {
+		all[i].Templates = nil
 	}
 	return all
 }

@@ -45,10 +45,57 @@ func criticalPath(services []service.Service, alone map[string]time.Duration) ti
 	return longest
 }
 
+// warm is how long warm starts of a rig take.
+type warm struct {
+	byTool, byTargets Series // by `go tool mage start`, and by the compiled targets
+	path              Series // the critical path
+}
+
+func newWarm() warm { return warm{Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}} }
+
+// warm starts a rig that is stopped, in each way once, and stops it.
+func (r *rig) warm(ctx context.Context, into *warm) error {
+	for _, way := range []struct {
+		series *Series
+		start  func() (time.Duration, error)
+	}{
+		{&into.byTool, func() (time.Duration, error) { took, _, err := r.Mage(ctx, "start"); return took, err }},
+		{&into.byTargets, func() (time.Duration, error) {
+			began := time.Now()
+			_, err := command.Combined(ctx, command.New(ctx, r.Config.Root, r.Environ, r.Config.Program("targets"), "start"))
+			return time.Since(began), err
+		}},
+		{&into.path, func() (time.Duration, error) {
+			alone := map[string]time.Duration{}
+			for _, one := range r.rendered() {
+				began := time.Now()
+				if _, err := r.Engine.Start(ctx, one, nil); err != nil {
+					return 0, err
+				}
+				alone[one.Name] = time.Since(began)
+			}
+			return criticalPath(r.rendered(), alone), nil
+		}},
+	} {
+		took, err := way.start()
+		if err != nil {
+			return err
+		}
+		way.series.Add(took.Seconds())
+		if _, _, err := r.Mage(ctx, "stop"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // start measures a warm start, beside the daemons alone and beside other ways to start the same commands.
 func (b *benchmark) start(ctx context.Context) error {
-	r := b.tuned
-	start, direct, list, path := Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}
+	r, err := b.rig(ctx, tuned)
+	if err != nil {
+		return err
+	}
+	started, list := newWarm(), Series{Unit: "s"}
 	script, tmux := Series{Unit: "s"}, Series{Unit: "s"}
 	for run := range b.Runs {
 		b.step.Detail("run %d of %d", run+1, b.Runs)
@@ -57,32 +104,7 @@ func (b *benchmark) start(ctx context.Context) error {
 			return err
 		}
 		list.Add(took.Seconds())
-		took, _, err = r.Mage(ctx, "start")
-		if err != nil {
-			return err
-		}
-		start.Add(took.Seconds())
-		if _, _, err := r.Mage(ctx, "stop"); err != nil {
-			return err
-		}
-		began := time.Now()
-		if _, err := command.Combined(ctx, command.New(ctx, r.Config.Root, r.Environ, r.Config.Program("targets"), "start")); err != nil {
-			return err
-		}
-		direct.Add(time.Since(began).Seconds())
-		if _, _, err := r.Mage(ctx, "stop"); err != nil {
-			return err
-		}
-		alone := map[string]time.Duration{}
-		for _, one := range r.described() {
-			began := time.Now()
-			if _, err := r.Engine.Start(ctx, one, nil); err != nil {
-				return err
-			}
-			alone[one.Name] = time.Since(began)
-		}
-		path.Add(criticalPath(r.described(), alone).Seconds())
-		if _, _, err := r.Mage(ctx, "stop"); err != nil {
+		if err := r.warm(ctx, &started); err != nil {
 			return err
 		}
 		for _, other := range []struct {
@@ -100,14 +122,14 @@ func (b *benchmark) start(ctx context.Context) error {
 		}
 	}
 	const name = "warm start of the tutorial's services"
-	b.add(name, start, "the daemons' critical path, each timed alone", &path, atMost(1.3))
+	b.add(name, started.byTool, "the daemons' critical path, each timed alone", &started.path, atMost(1.3))
 	b.add("of that: what go tool takes until a target is called", list, "", nil, nil)
-	b.add(name+" by the compiled targets, without go tool", direct, "the same", &path, atMost(1.3))
+	b.add(name+" by the compiled targets, without go tool", started.byTargets, "the same", &started.path, atMost(1.3))
 	if len(script.Values) > 0 {
-		b.add(name, start, "a shell script, one after another", &script, atMost(1))
+		b.add(name, started.byTool, "a shell script, one after another", &script, atMost(1))
 	}
 	if len(tmux.Values) > 0 {
-		b.add(name, start, "windows of tmux, with the old launch script's pauses", &tmux, atMost(1))
+		b.add(name, started.byTool, "windows of tmux, with the old launch script's pauses", &tmux, atMost(1))
 	}
 	return nil
 }
@@ -115,7 +137,7 @@ func (b *benchmark) start(ctx context.Context) error {
 // byScript starts the daemons by a shell script that waits for each one's port, and ends them.
 func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error) {
 	script := "set -eu\npids=\n"
-	for _, one := range r.described() {
+	for _, one := range r.rendered() {
 		script += fmt.Sprintf("%s >/dev/null 2>&1 &\npids=\"$pids $!\"\n", r.command(one))
 		answers := fmt.Sprintf("[ -S %s ]", shellescape.Quote(one.Address))
 		if len(one.Listens) > 0 {
@@ -126,7 +148,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	}
 	// Two signals: Trillian's daemons sleep for seconds after one.
 	script += "echo ready\nread -r _ || :\nkill $pids; sleep 0.3; kill $pids 2>/dev/null || :\nwait\n"
-	for _, one := range r.described() {
+	for _, one := range r.rendered() {
 		for _, socket := range one.Sockets {
 			_ = os.Remove(socket)
 		}
@@ -151,7 +173,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	ready := make([]byte, len("ready\n"))
 	if _, err = out.Read(ready); err == nil {
 		// A port is open a moment before the daemon answers.
-		err = works(ctx, r.described()...)
+		err = works(ctx, r.rendered()...)
 	}
 	took := time.Since(began)
 	_ = in.Close()
@@ -202,7 +224,7 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 		_, _ = tmux(ctx, "kill-server")
 	}()
 	began := time.Now()
-	for i, one := range r.described() {
+	for i, one := range r.rendered() {
 		for _, socket := range one.Sockets {
 			_ = os.Remove(socket)
 		}
@@ -222,7 +244,7 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 			time.Sleep(time.Second)
 		}
 	}
-	err := works(ctx, r.described()...)
+	err := works(ctx, r.rendered()...)
 	return time.Since(began), err
 }
 
@@ -248,7 +270,10 @@ func endAll(pids []string) {
 // stop measures how long a stack that is in use takes to stop, beside one SIGTERM to each daemon, and counts the entries that
 // were acknowledged before and are lost.
 func (b *benchmark) stop(ctx context.Context) error {
-	r := b.tuned
+	r, err := b.rig(ctx, tuned)
+	if err != nil {
+		return err
+	}
 	stop, term := Series{Unit: "s"}, Series{Unit: "s"}
 	acknowledged, lost := 0, 0
 	for run := range b.Runs {
@@ -322,7 +347,7 @@ func (b *benchmark) stop(ctx context.Context) error {
 func (r *rig) terminate(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	holders := map[string]int{}
-	for _, one := range r.described() {
+	for _, one := range r.rendered() {
 		file := r.Config.Run(one.Name + ".pid")
 		pid, err := lock.Holder(file)
 		if err != nil {

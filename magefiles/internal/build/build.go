@@ -183,9 +183,9 @@ func (b *Builder) present(pkg string) bool {
 	return err == nil && info.Size() > 0
 }
 
-// layers puts the packages into groups in each of which the last elements of all paths differ. One go build writes all
+// Layers puts the packages into groups in each of which the last elements of all paths differ. One go build writes all
 // programs of a group into one folder, under these names.
-func layers(packages []string) [][]string {
+func Layers(packages []string) [][]string {
 	var all [][]string
 	for _, pkg := range packages {
 		_, importPath := Program(pkg)
@@ -241,10 +241,10 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	}
 	// First those whose linking is short, since two calls of go(1) do not link side by side.
 	var builds []goBuild
-	for _, layer := range layers(withC) {
+	for _, layer := range Layers(withC) {
 		builds = append(builds, goBuild{append(Env(b.Environ, true), "CC="+compiler), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
 	}
-	for _, layer := range layers(pure) {
+	for _, layer := range Layers(pure) {
 		builds = append(builds, goBuild{Env(b.Environ, false), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
 	}
 	stale := map[string]bool{}

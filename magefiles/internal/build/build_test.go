@@ -196,7 +196,7 @@ func TestWhatAnotherStackHasBuiltStays(t *testing.T) {
 
 // Two programs whose paths end with the same word cannot be written by one go build.
 func TestProgramsOfTheSameNameAreBuiltOneAfterAnother(t *testing.T) {
-	got := layers([]string{"a/cosign", "b/launch", "v3/cosign=c/cosign", "one=d/posix", "two=e/posix"})
+	got := Layers([]string{"a/cosign", "b/launch", "v3/cosign=c/cosign", "one=d/posix", "two=e/posix"})
 	want := [][]string{{"a/cosign", "b/launch", "one=d/posix"}, {"v3/cosign=c/cosign", "two=e/posix"}}
 	if !slices.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("got %v", got)

@@ -132,6 +132,19 @@ func parse(content []byte, password string) (crypto.Signer, error) {
 	return nil, errors.New("the file's private key is not one that signs")
 }
 
+// Private is the private key in a PEM file that Ensure has made without a password.
+func Private(file string) (crypto.Signer, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parse(content, "")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
+}
+
 // Public is the public key in a PEM file, and its SubjectPublicKeyInfo in DER (RFC 5280, section 4.1).
 func Public(file string) (key crypto.PublicKey, der []byte, err error) {
 	content, err := os.ReadFile(file)

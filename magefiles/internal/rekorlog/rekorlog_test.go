@@ -269,3 +269,32 @@ func TestWhoSignedWhatIsFoundInEveryKindOfEntry(t *testing.T) {
 		t.Errorf("what is no entry passes for %+v", d)
 	}
 }
+
+func TestAnEntryThatIsMadeAsRekorV2DoesSaysWhatWasSignedAndByWhichKey(t *testing.T) {
+	u, err := NewUploaderV2("http://localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := u.EntryV2()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := u.EntryV2()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := Describe(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := Describe(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.Kind != "hashedrekord" || len(one.Digests) != 1 || len(one.Signers) != 1 || one.Signers[0].Key == "" {
+		t.Errorf("%+v", one)
+	}
+	if len(other.Digests) != 1 || other.Digests[0] == one.Digests[0] || other.Signers[0].Key != one.Signers[0].Key {
+		t.Errorf("%+v after %+v", other, one)
+	}
+}

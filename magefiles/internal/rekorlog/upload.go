@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
@@ -74,23 +75,43 @@ func newUploader(u Uploader) (*Uploader, error) {
 	return &u, nil
 }
 
-// Upload signs something new and uploads that as a hashedrekord, and returns the entry's name when the log has it.
-func (u *Uploader) Upload(ctx context.Context) (string, error) {
+// sign signs something new.
+func (u *Uploader) sign() (digest, signature []byte, err error) {
 	blob := make([]byte, 32)
 	if _, err := rand.Read(blob); err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	digest := sha256.Sum256(blob)
-	signature, err := ecdsa.SignASN1(rand.Reader, u.key, digest[:])
+	sum := sha256.Sum256(blob)
+	signature, err = ecdsa.SignASN1(rand.Reader, u.key, sum[:])
+	return sum[:], signature, err
+}
+
+// Upload signs something new and uploads that as a hashedrekord, and returns the entry's name when the log has it.
+func (u *Uploader) Upload(ctx context.Context) (string, error) {
+	digest, signature, err := u.sign()
 	if err != nil {
 		return "", err
 	}
 	var made map[string]any
-	if err := jsonapi.Ask(ctx, u.client, http.MethodPost, u.url, u.entry(u, digest[:], signature), &made); err != nil {
+	if err := jsonapi.Ask(ctx, u.client, http.MethodPost, u.url, u.entry(u, digest, signature), &made); err != nil {
 		return "", err
 	}
 	if name := u.name(made); name != "" {
 		return name, nil
 	}
 	return "", fmt.Errorf("POST %s: the answer names no entry", u.url)
+}
+
+// EntryV2 signs something new, and returns what Rekor v2 would add to its log if that were uploaded
+// (https://github.com/sigstore/rekor-tiles/blob/main/api/proto/rekor/v2/entry.proto).
+func (u *Uploader) EntryV2() ([]byte, error) {
+	digest, signature, err := u.sign()
+	if err != nil {
+		return nil, err
+	}
+	// The log keeps JSON in the canonical form of RFC 8785, which for this is how Go writes a map.
+	return json.Marshal(object{"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": object{"hashedRekordV002": object{
+		"data":      object{"algorithm": "SHA2_256", "digest": digest},
+		"signature": object{"content": signature, "verifier": object{"keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": object{"rawBytes": u.public}}},
+	}}})
 }

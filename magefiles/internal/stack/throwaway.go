@@ -21,9 +21,9 @@ type Throwaway struct {
 	Environ []string // the environment of commands for this stack
 }
 
-// Throwaway describes a stack in the folder name of a scratch folder. In that stack, the target start runs the services of the
-// given names, on ports that are free and not used by others.
-func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, services []string, others ...*Throwaway) (*Throwaway, error) {
+// Throwaway describes a stack of a kind in the folder name of a scratch folder. In that stack, the target start runs the services of
+// the given names, or all if none is given, on ports that are free and not used by others.
+func (s *Stack) Throwaway(in *Scratch, name string, kind config.Stack, tuning config.Tuning, services []string, others ...*Throwaway) (*Throwaway, error) {
 	var taken []int
 	for _, other := range others {
 		for _, port := range other.Config.Ports() {
@@ -39,8 +39,15 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 		return nil, err
 	}
 	settings := []string{
-		"SIGLOCAL_STATE=" + folder, "SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never",
-		"SIGLOCAL_SERVICES=" + strings.Join(services, ","), "SIGLOCAL_STACK=" + string(s.Config.Stack),
+		"SIGLOCAL_STATE=" + folder, "SIGLOCAL_TUNING=" + string(tuning), "SIGLOCAL_INSTALL=never", "SIGLOCAL_STACK=" + string(kind),
+	}
+	of := s.Config
+	of.Stack = kind
+	all := s.Services(of)
+	if len(services) == 0 {
+		services = Names(all)
+	} else {
+		settings = append(settings, "SIGLOCAL_SERVICES="+strings.Join(services, ","))
 	}
 	for port, number := range ports {
 		settings = append(settings, port.Variable()+"="+strconv.Itoa(number))
@@ -51,8 +58,8 @@ func (s *Stack) Throwaway(in *Scratch, name string, tuning config.Tuning, servic
 	if strings.Contains(filepath.Base(s.Config.PKCS11Module), "softhsm") {
 		programs = append(programs, "SIGLOCAL_PKCS11_MODULE")
 	}
-	needed := append(service.UsedBy(s.All(), services), services...)
-	for _, one := range s.All() {
+	needed := append(service.UsedBy(all, services), services...)
+	for _, one := range all {
 		// The throwaway stack uses checkouts only for the services that it runs. Upstream's timestamp authority, for example,
 		// would need a port that s holds.
 		if one.Source != nil && slices.Contains(needed, one.Name) {

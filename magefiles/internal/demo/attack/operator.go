@@ -42,7 +42,7 @@ var (
 // operate makes a log of the attacker's with so many entries, and runs it. It ends when the scratch folder is closed, or by stop.
 func (t *Target) operate(ctx context.Context, kind logKind, entries int) (*operated, error) {
 	t.made++
-	own, err := t.Throwaway(t.scratch, fmt.Sprint("o", t.made), config.TunedLocal, []string{kind.service})
+	own, err := t.Throwaway(t.scratch, fmt.Sprint("o", t.made), t.Config.Stack, config.TunedLocal, []string{kind.service})
 	if err != nil {
 		return nil, err
 	}

@@ -5,18 +5,11 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"sigstore-local/magefiles/internal/tilelog"
 )
@@ -28,8 +21,8 @@ type Log struct {
 	Entries [][]byte
 
 	t      *testing.T
-	signer note.Signer
-	hashes []tlog.Hash // as the package tlog stores them
+	key    ed25519.PrivateKey
+	writer *tilelog.Writer
 }
 
 // Origin is the origin of every log of this package.
@@ -46,21 +39,12 @@ func New(t *testing.T) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vkey, err := note.NewEd25519VerifierKey(Origin, public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A signer's key in the package note is a verifier's key with another beginning and the private half.
-	parts := strings.SplitN(vkey, "+", 3)
-	signer, err := note.NewSigner("PRIVATE+KEY+" + Origin + "+" + parts[1] + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, private.Seed()...)))
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := filepath.Join(t.TempDir(), "log")
 	l := &Log{
 		Log: tilelog.Log{Files: tilelog.Folder(dir), Origin: Origin, Key: filepath.Join(t.TempDir(), "log.pub")},
-		Dir: dir, t: t, signer: signer,
+		Dir: dir, t: t, key: private,
 	}
+	l.written()
 	Write(t, l.Key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	return l
 }
@@ -83,65 +67,33 @@ func (l *Log) Forked(size int) *Log {
 	other := *l
 	other.Dir = filepath.Join(l.t.TempDir(), "log")
 	other.Files = tilelog.Folder(other.Dir)
-	other.Entries, other.hashes = nil, nil
+	other.Entries = nil
+	other.written()
 	other.Append(l.Entries[:size]...)
 	return &other
+}
+
+// written gives the log a writer of its folder.
+func (l *Log) written() {
+	l.t.Helper()
+	var err error
+	if l.writer, err = tilelog.NewWriter(tilelog.Folder(l.Dir), Origin, l.key); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // Append adds entries and publishes a checkpoint. Partial tiles and bundles of smaller trees stay.
 func (l *Log) Append(entries ...[]byte) {
 	l.t.Helper()
-	stored := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		var found []tlog.Hash
-		for _, index := range indexes {
-			found = append(found, l.hashes[index])
-		}
-		return found, nil
-	})
-	before := int64(len(l.Entries))
+	l.Entries = append(l.Entries, entries...)
 	for _, entry := range entries {
-		more, err := tlog.StoredHashes(int64(len(l.Entries)), entry, stored)
-		if err != nil {
+		if err := l.writer.Add(entry); err != nil {
 			l.t.Fatal(err)
 		}
-		l.Entries, l.hashes = append(l.Entries, entry), append(l.hashes, more...)
 	}
-	size := int64(len(l.Entries))
-	for first := before &^ 255; first < size; first += 256 {
-		var bundle []byte
-		for _, entry := range l.Entries[first:min(size, first+256)] {
-			bundle = append(binary.BigEndian.AppendUint16(bundle, uint16(len(entry))), entry...)
-		}
-		l.write(tlog.Tile{H: 8, L: -1, N: first / 256, W: int(min(size-first, 256))}, bundle)
-	}
-	for _, tile := range tlog.NewTiles(8, before, size) {
-		content, err := tlog.ReadTileData(tile, stored)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		l.write(tile, content)
-	}
-	root, err := tlog.TreeHash(size, stored)
-	if err != nil {
+	if err := l.writer.Publish(); err != nil {
 		l.t.Fatal(err)
 	}
-	state, err := json.Marshal(map[string]any{"size": size, "root": root[:]})
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	Write(l.t, l.Files.Place(".state/treeState"), state)
-	text := fmt.Sprintf("%s\n%d\n%s\n", Origin, size, base64.StdEncoding.EncodeToString(root[:]))
-	signed, err := note.Sign(&note.Note{Text: text}, l.signer)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	Write(l.t, l.Files.Place("checkpoint"), signed)
-}
-
-func (l *Log) write(tile tlog.Tile, content []byte) {
-	l.t.Helper()
-	name := strings.NewReplacer("tile/8/data/", "tile/entries/", "tile/8/", "tile/").Replace(tile.Path())
-	Write(l.t, l.Files.Place(name), content)
 }
 
 // Write writes a file, and makes its folder.
