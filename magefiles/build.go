@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
@@ -49,14 +51,16 @@ func Test(
 	if faults != nil && *faults {
 		environ = append(environ, "FAULT_ROUNDS=full")
 	}
-	for _, args := range [][]string{
+	runs := [][]string{
 		// The end-to-end tests wait for daemons for half of their time, so that each processor can do two at a time.
 		{"test", "-count=1", "-timeout=80m", fmt.Sprint("-parallel=", 2*runtime.GOMAXPROCS(0)), "./..."},
 		{"test", "-count=1", "-race", "./magefiles/internal/service"},
-	} {
-		if err := command.GoTest(ctx, s.Config.Root, environ, args...); err != nil {
-			return err
-		}
 	}
-	return nil
+	failures := make([]error, len(runs))
+	var wg sync.WaitGroup
+	for i, args := range runs {
+		wg.Go(func() { failures[i] = command.GoTest(ctx, s.Config.Root, environ, args...) })
+	}
+	wg.Wait()
+	return errors.Join(failures...)
 }
