@@ -97,6 +97,7 @@ func rekorTiles(c config.Config) service.Service {
 			// would make no upload faster, and looking whether one is due is most of what the server does when idle.
 			"--batch-max-age=50ms", "--checkpoint-interval=500ms",
 		},
+		Env:     threads(c),
 		Listens: []config.Port{config.RekorTilesHTTP, rekorTilesGRPC, rekorTilesMetrics},
 		Address: c.URL(config.RekorTilesHTTP),
 		// Rekor v2 serves HTTP once the log's storage is open.

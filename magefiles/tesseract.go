@@ -101,6 +101,7 @@ func tesseract(c config.Config) service.Service {
 			"--batch_max_age=10ms", "--checkpoint_interval=500ms",
 			"--logtostderr",
 		},
+		Env:     threads(c),
 		Listens: []config.Port{config.TesseractHTTP},
 		Address: c.URL(config.TesseractHTTP) + "/sigstore",
 		// TesseraCT serves HTTP once the log's storage is open.

@@ -143,7 +143,8 @@ func mariaDB(c config.Config) service.Service {
 
 // threads sets, with GOMAXPROCS, how many threads of a log's daemon run Go code at the same time: a quarter of the number of
 // processors, since about four daemons work on an entry at the same time. With Go's default, the number of processors, the
-// daemons spend a third of their processor time on handing work from thread to thread.
+// daemons spend a third of their processor time on handing work from thread to thread, and the logs of tiles, which look around
+// many times a second when nobody uses them, a quarter.
 func threads(c config.Config) []string {
 	if c.Tuning != config.TunedLocal {
 		return nil
