@@ -52,8 +52,8 @@ func Test(
 		environ = append(environ, "FAULT_ROUNDS=full")
 	}
 	runs := [][]string{
-		// The end-to-end tests wait for daemons for half of their time, so that each processor can do two at a time.
-		{"test", "-count=1", "-timeout=80m", fmt.Sprint("-parallel=", 2*runtime.GOMAXPROCS(0)), "./..."},
+		// The end-to-end tests wait for most of their time, for daemons and checkpoints, so that each processor can do three at a time.
+		{"test", "-count=1", "-timeout=80m", fmt.Sprint("-parallel=", 3*runtime.GOMAXPROCS(0)), "./..."},
 		{"test", "-count=1", "-race", "./magefiles/internal/service"},
 	}
 	failures := make([]error, len(runs))
