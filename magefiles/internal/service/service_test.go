@@ -284,12 +284,9 @@ func TestADaemonThatIsAboutToEndIsStartedAnew(t *testing.T) {
 	ready := s.Ready
 	var once sync.Once
 	s.Ready = func(ctx context.Context) error {
-		dying := false
-		once.Do(func() {
-			dying = true
-			_ = syscall.Kill(first, syscall.SIGTERM)
-		})
-		if dying {
+		// Until it is gone it might still answer.
+		if pid, err := lock.Holder(e.pidFile(s)); err != nil || pid == first {
+			once.Do(func() { _ = syscall.Kill(first, syscall.SIGTERM) })
 			return errors.New("not any more")
 		}
 		return ready(ctx)

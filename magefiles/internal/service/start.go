@@ -57,7 +57,7 @@ func (e *Engine) Start(ctx context.Context, s Service, values Values) (started b
 		// The daemon has ended while this waited for it, as after an interrupted stop: start it anew.
 	}
 	for _, port := range s.Listens {
-		if err := e.portFree(s, port); err != nil {
+		if err := e.waitPortFree(ctx, s, port); err != nil {
 			return false, err
 		}
 	}
@@ -172,6 +172,22 @@ func (e *Engine) portFree(s Service, port config.Port) error {
 		return err
 	}
 	return fmt.Errorf("%w (if that is this stack's own, whose PID file %s is gone, `kill %d` ends it)", err, e.pidFile(s), pid)
+}
+
+// waitPortFree is portFree, but for a port that no process is seen to hold it waits a second: a daemon that was killed gives its PID
+// file up before its port.
+func (e *Engine) waitPortFree(ctx context.Context, s Service, port config.Port) error {
+	for end := time.Now().Add(time.Second); ; {
+		err := e.portFree(s, port)
+		if err == nil || platform.ListenerPID(e.Config.Address(port)) != 0 || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // launch starts the program of s in a session of its own, so that neither Ctrl-C nor a closed terminal ends it. Its output goes to

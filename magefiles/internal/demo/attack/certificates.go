@@ -2,8 +2,8 @@ package attack
 
 import (
 	"context"
+	"fmt"
 	"os"
-	"path/filepath"
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/cosign"
@@ -54,27 +54,37 @@ func (t *Target) byRogueFulcio(ctx context.Context, ctLog bool) (Attempt, error)
 		return Attempt{}, err
 	}
 	defer end()
-	artifact, err := t.artifact()
-	if err != nil {
-		return Attempt{}, err
-	}
-	signIn, err := t.as(ctx, t.Config.Email)
-	if err != nil {
-		return Attempt{}, err
-	}
-	bundle := filepath.Join(t.scratch.Dir, "bundle.json")
-	sign := []string{"sign-blob", "--fulcio-url=" + url, "--insecure-skip-verify"}
+	flags := []string{"--fulcio-url=" + url, "--insecure-skip-verify"}
 	if t.tiles() {
 		config, err := t.signingConfig(t.Config.URL(config.Fulcio), url)
 		if err != nil {
 			return Attempt{}, err
 		}
-		sign = []string{"sign-blob", "--signing-config=" + config}
+		flags = []string{"--signing-config=" + config}
 	}
-	if signed := t.cosign(ctx, signIn, append(sign, "--bundle", bundle, artifact)...); signed.Refusal != nil {
-		return Attempt{}, signed.Refusal
+	artifact, bundle, err := t.signKeyless(ctx, flags...)
+	if err != nil {
+		return Attempt{}, err
+	}
+	// Only then it is the SCT that is noticed.
+	if unasked := t.verifyBlob(ctx, artifact, "--bundle", bundle, "--insecure-ignore-sct=true"); unasked.Refusal != nil {
+		return Attempt{}, fmt.Errorf("a verifier who asks for no SCT: %w", unasked.Refusal)
 	}
 	return t.verifyBlob(ctx, artifact, "--bundle", bundle), nil
+}
+
+// signKeyless signs a file as the stack's user, into a bundle.
+func (t *Target) signKeyless(ctx context.Context, flags ...string) (artifact, bundle string, err error) {
+	if artifact, err = t.artifact(); err != nil {
+		return "", "", err
+	}
+	signIn, err := t.as(ctx, t.Config.Email)
+	if err != nil {
+		return "", "", err
+	}
+	bundle = t.scratch.Path("bundle.json")
+	sign := append(append([]string{"sign-blob"}, flags...), "--bundle", bundle, artifact)
+	return artifact, bundle, t.cosign(ctx, signIn, sign...).Refusal
 }
 
 // signingConfig is a file with the stack's signing config, in which a service of the attacker's takes the place of the one at the

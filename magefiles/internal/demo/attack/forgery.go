@@ -88,37 +88,28 @@ func byForgeryInBundles() (ownCA, stolenKey, datedBack Attack) {
 	ownCA = Attack{
 		Name: "own-ca", Did: didOwnCA, Who: "cosign", Words: cosign.UnknownCA, Because: becauseOwnCA,
 		Try: func(ctx context.Context, t *Target) (Attempt, error) {
-			own, err := t.forge(-time.Minute, lifetime-time.Minute)
+			artifact, bundle, root, err := t.forgeBundle(ctx, lifetime-time.Minute)
 			if err != nil {
 				return Attempt{}, err
 			}
-			bundle, err := t.bundle(ctx, own)
-			if err != nil {
-				return Attempt{}, err
+			if trusted := t.verifyForged(ctx, artifact, bundle, root); trusted.Refusal != nil {
+				return Attempt{}, fmt.Errorf("a verifier who trusts that CA: %w", trusted.Refusal)
 			}
-			return t.verifyBlob(ctx, own.artifact, "--bundle", bundle), nil
+			return t.verifyBlob(ctx, artifact, "--bundle", bundle), nil
 		},
 	}
 	stolenKey = Attack{
 		Name: "stolen-key", Did: fmt.Sprintf(didStolenKey, ""), Who: "cosign", Words: cosign.Expired,
 		Because: "The timestamp authority says when the signature was made, and at that time the certificate was not valid any more.",
 		Try: func(ctx context.Context, t *Target) (Attempt, error) {
-			attempt := Attempt{}
+			var attempt Attempt
 			// The same with a certificate that is valid has to verify: only then it is the time that is noticed.
 			for _, end := range []time.Duration{lifetime - time.Minute, -expiredSince} {
-				made, err := t.forge(end-lifetime, end)
+				artifact, bundle, root, err := t.forgeBundle(ctx, end)
 				if err != nil {
 					return Attempt{}, err
 				}
-				bundle, err := t.bundle(ctx, made)
-				if err != nil {
-					return Attempt{}, err
-				}
-				root, err := t.trusting("certificateAuthorities", made.root)
-				if err != nil {
-					return Attempt{}, err
-				}
-				attempt = t.verifyBlob(ctx, made.artifact, "--bundle", bundle, "--trusted-root", root, "--insecure-ignore-sct=true")
+				attempt = t.verifyForged(ctx, artifact, bundle, root)
 				if end > 0 && attempt.Refusal != nil {
 					return Attempt{}, fmt.Errorf("a signature while the certificate is valid: %w", attempt.Refusal)
 				}
@@ -144,17 +135,9 @@ func byForgeryInBundles() (ownCA, stolenKey, datedBack Attack) {
 			if err != nil {
 				return Attempt{}, err
 			}
-			artifact, err := t.artifact()
+			artifact, bundle, err := t.signKeyless(ctx, "--signing-config="+config, "--trusted-root="+root)
 			if err != nil {
 				return Attempt{}, err
-			}
-			signIn, err := t.as(ctx, t.Config.Email)
-			if err != nil {
-				return Attempt{}, err
-			}
-			bundle := filepath.Join(t.scratch.Dir, "bundle.json")
-			if signed := t.cosign(ctx, signIn, "sign-blob", "--signing-config="+config, "--trusted-root", root, "--bundle", bundle, artifact); signed.Refusal != nil {
-				return Attempt{}, signed.Refusal
 			}
 			if trusted := t.verifyBlob(ctx, artifact, "--bundle", bundle, "--trusted-root", root); trusted.Refusal != nil {
 				return Attempt{}, fmt.Errorf("a verifier who trusts that authority: %w", trusted.Refusal)
@@ -285,6 +268,25 @@ func (t *Target) timestamp(ctx context.Context, text []byte) ([]byte, error) {
 		err = fmt.Errorf("POST %s: %s: %s", url, response.Status, answer)
 	}
 	return answer, err
+}
+
+// forgeBundle makes a bundle with a certificate of a CA of the attacker's own, which is valid until so long after now, and a trusted
+// root with that CA.
+func (t *Target) forgeBundle(ctx context.Context, end time.Duration) (artifact, bundle, root string, err error) {
+	made, err := t.forge(end-lifetime, end)
+	if err != nil {
+		return "", "", "", err
+	}
+	if bundle, err = t.bundle(ctx, made); err != nil {
+		return "", "", "", err
+	}
+	root, err = t.trusting("certificateAuthorities", made.root)
+	return made.artifact, bundle, root, err
+}
+
+// verifyForged verifies what forgeBundle has made, for somebody who trusts the attacker's CA, which no CT log knows.
+func (t *Target) verifyForged(ctx context.Context, artifact, bundle, root string) Attempt {
+	return t.verifyBlob(ctx, artifact, "--bundle", bundle, "--trusted-root", root, "--insecure-ignore-sct=true")
 }
 
 // trusting is a file with the stack's trusted root, to which an authority with the certificates in a PEM file is added: to the list
