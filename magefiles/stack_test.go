@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,7 +40,7 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 			t.Errorf("two services are called %s", s.Name)
 		}
 		names = append(names, s.Name)
-		if s.Name == "" || !filepath.IsAbs(s.Program) && s.Program != "mariadbd" || s.Address == "" || s.Ready == nil {
+		if s.Name == "" || !filepath.IsAbs(s.Program) && s.Program != "mariadbd" || s.Address == "" || s.Ready.URL == "" && !s.Ready.Database {
 			t.Errorf("%q lacks its program, address or probe", s.Name)
 		}
 		for _, name := range s.Templates {
@@ -56,6 +58,21 @@ func TestEveryServiceIsDescribedInFull(t *testing.T) {
 	for _, port := range c.Ports() {
 		if listening[port] == "" && port != config.Debug && port != config.Callback {
 			t.Errorf("no service listens on %s", port.Name)
+		}
+	}
+}
+
+// Programs that show or run the stack elsewhere get its descriptions as JSON.
+func TestADescriptionIsData(t *testing.T) {
+	c := testConfig(t)
+	for _, s := range slices.Concat(services(c), clients(c)) {
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatalf("%s: %v", s.Name, err)
+		}
+		var again service.Service
+		if err := json.Unmarshal(text, &again); err != nil || !reflect.DeepEqual(again, s) {
+			t.Errorf("%s becomes, as JSON, %v\n%+v\nand was\n%+v", s.Name, err, again, s)
 		}
 	}
 }

@@ -135,7 +135,7 @@ func mariaDB(c config.Config) service.Service {
 		Args:      append([]string{"--defaults-file=" + c.ConfigFile("mariadb.cnf")}, database.RootArgs()...),
 		Templates: []string{"mariadb.cnf"},
 		Address:   c.DatabaseSocket(),
-		Ready:     func(ctx context.Context) error { return database.Ping(ctx, c) },
+		Ready:     service.Probe{Database: true},
 		// Longer than the default: at a clean shutdown MariaDB writes all changed pages to the disk.
 		Grace: time.Minute,
 	}

@@ -173,7 +173,7 @@ func (b *benchmark) byScript(ctx context.Context, r *rig) (time.Duration, error)
 	ready := make([]byte, len("ready\n"))
 	if _, err = out.Read(ready); err == nil {
 		// A port is open a moment before the daemon answers.
-		err = works(ctx, r.rendered()...)
+		err = r.works(ctx, r.rendered()...)
 	}
 	took := time.Since(began)
 	_ = in.Close()
@@ -190,12 +190,12 @@ func (r *rig) command(one service.Service) string {
 }
 
 // works waits until services answer.
-func works(ctx context.Context, services ...service.Service) error {
+func (r *rig) works(ctx context.Context, services ...service.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, stack.StartTimeout)
 	defer cancel()
 	for _, one := range services {
 		for {
-			err := one.Ready(ctx)
+			err := r.Engine.Ask(ctx, one)
 			if err == nil {
 				break
 			}
@@ -237,14 +237,14 @@ func (b *benchmark) byTmux(ctx context.Context, r *rig) (time.Duration, error) {
 		}
 		switch one.Name {
 		case "mariadb":
-			if err := works(ctx, one); err != nil {
+			if err := r.works(ctx, one); err != nil {
 				return 0, err
 			}
 		case "log-server", "dex":
 			time.Sleep(time.Second)
 		}
 	}
-	err := works(ctx, r.rendered()...)
+	err := r.works(ctx, r.rendered()...)
 	return time.Since(began), err
 }
 

@@ -52,8 +52,8 @@ type Service struct {
 	Sockets []string
 	// Address is where clients reach it.
 	Address string
-	// Ready makes a request that succeeds only if the service works, and so do the services that it depends on.
-	Ready func(context.Context) error
+	// Ready is a request that succeeds only if the service works, and so do the services that it depends on.
+	Ready Probe
 	// EndsOnSecondTerm says that after SIGTERM the program idles before it ends, unless it is sent a second one.
 	EndsOnSecondTerm bool
 	// Grace is how long it may take to end before it is killed; 10 seconds if zero.
@@ -85,6 +85,8 @@ type Engine struct {
 	Console *console.Console
 	// StartTimeout is how long a service may take until it is ready.
 	StartTimeout time.Duration
+	// Database makes a request that the stack's database answers only once clients can use it.
+	Database func(context.Context) error
 }
 
 func (e *Engine) pidFile(s Service) string { return e.Config.Run(s.Name + ".pid") }

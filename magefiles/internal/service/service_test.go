@@ -253,7 +253,8 @@ func TestAHopelessProbeEndsTheWait(t *testing.T) {
 	e := engine(t)
 	e.StartTimeout = time.Hour
 	s := helper(t, e, "serve")
-	s.Ready = func(context.Context) error { return fmt.Errorf("the password is wrong: %w", ErrHopeless) }
+	s.Ready = Probe{Database: true}
+	e.Database = func(context.Context) error { return fmt.Errorf("the password is wrong: %w", ErrHopeless) }
 	if _, err := e.Start(t.Context(), s, nil); !errors.Is(err, ErrHopeless) || !strings.Contains(err.Error(), "the password is wrong") {
 		t.Errorf("got %v", err)
 	}
@@ -264,7 +265,8 @@ func TestAnInterruptedStartLeavesTheDaemonToTheNextOne(t *testing.T) {
 	s := helper(t, e, "serve")
 	ready := s.Ready
 	ctx, interrupt := context.WithCancel(t.Context())
-	s.Ready = func(context.Context) error {
+	s.Ready = Probe{Database: true}
+	e.Database = func(context.Context) error {
 		interrupt()
 		return errors.New("not yet")
 	}
@@ -283,13 +285,14 @@ func TestADaemonThatIsAboutToEndIsStartedAnew(t *testing.T) {
 	first := mustStart(t, e, s).PID
 	ready := s.Ready
 	var once sync.Once
-	s.Ready = func(ctx context.Context) error {
+	s.Ready = Probe{Database: true}
+	e.Database = func(ctx context.Context) error {
 		// Until it is gone it might still answer.
 		if pid, err := lock.Holder(e.pidFile(s)); err != nil || pid == first {
 			once.Do(func() { _ = syscall.Kill(first, syscall.SIGTERM) })
 			return errors.New("not any more")
 		}
-		return ready(ctx)
+		return ready.ask(ctx)
 	}
 	if _, err := e.Start(t.Context(), s, nil); err != nil {
 		t.Fatal(err)
@@ -321,7 +324,7 @@ func TestStopReturnsWhenTheDaemonIsGone(t *testing.T) {
 		if took := time.Since(began); took > test.most {
 			t.Errorf("%s: it took %s", test.behaviour, took)
 		}
-		if err := s.Ready(t.Context()); err == nil {
+		if err := e.Ask(t.Context(), s); err == nil {
 			t.Errorf("%s: process %d still answers", test.behaviour, pid)
 		}
 		if status := e.Status(t.Context(), s); status.State != Stopped || !status.Since.IsZero() {

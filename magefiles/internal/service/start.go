@@ -253,7 +253,7 @@ func (e *Engine) waitReady(ctx context.Context, s Service, dead func() error) er
 	var answer error // the last error of a probe that was not cut short by the end of waiting
 	for {
 		probe, done := context.WithTimeout(waiting, probeTimeout)
-		err := s.Ready(probe)
+		err := e.Ask(probe, s)
 		done()
 		if waiting.Err() == nil || answer == nil {
 			answer = err

@@ -50,7 +50,7 @@ func (e *Engine) Status(ctx context.Context, s Service) Status {
 	status.PID, status.Memory = p.pid, platform.Memory(p.pid)
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	status.Err = s.Ready(probe)
+	status.Err = e.Ask(probe, s)
 	switch {
 	case status.Err == nil:
 		status.State = Ready

@@ -104,10 +104,7 @@ func quiet() (*console.Console, error) {
 // with is the same stack with another configuration and a quiet console.
 func (s *Stack) with(c config.Config) (*Stack, error) {
 	out, err := quiet()
-	return &Stack{
-		Descriptions: s.Descriptions, Config: c, Console: out,
-		Engine: &service.Engine{Config: c, Console: out, StartTimeout: StartTimeout},
-	}, err
+	return newStack(c, out, s.Descriptions), err
 }
 
 // Beside is a stack in the folder state with the settings and programs of s. Its services in own run beside those of s, on

@@ -15,6 +15,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
@@ -68,11 +69,17 @@ func New(root string, environ []string, d Descriptions) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := console.New(os.Stderr, os.Getenv)
+	return newStack(c, console.New(os.Stderr, os.Getenv), d), nil
+}
+
+func newStack(c config.Config, out *console.Console, d Descriptions) *Stack {
 	return &Stack{
 		Descriptions: d, Config: c, Console: out,
-		Engine: &service.Engine{Config: c, Console: out, StartTimeout: StartTimeout},
-	}, nil
+		Engine: &service.Engine{
+			Config: c, Console: out, StartTimeout: StartTimeout,
+			Database: func(ctx context.Context) error { return database.Ping(ctx, c) },
+		},
+	}
 }
 
 // All describes every service.
