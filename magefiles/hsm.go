@@ -58,7 +58,7 @@ func (s *shared) token(ctx context.Context) (err error) {
 	known, err := os.ReadFile(s.Config.Key("ca-root.pem"))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if _, err = hsm(ctx, s.Config, "init"); err == nil {
+		if err = makeToken(ctx, s.Config); err == nil {
 			step.Done("the token %q holds the CA's key", s.Config.PKCS11Token)
 			return nil
 		}
@@ -80,6 +80,39 @@ func (s *shared) token(ctx context.Context) (err error) {
 	}
 	step.Drop()
 	return nil
+}
+
+// makeToken makes the token and the CA's key on it. SoftHSM writes the two halves of a key one after the other, and a token that was
+// left with one half alone would get a second key pair beside it. So SoftHSM's first token is made in a folder that gets its
+// name when the token is complete.
+func makeToken(ctx context.Context, c config.Config) error {
+	folder := c.Data("hsm")
+	if tokens, err := os.ReadDir(folder); err != nil || len(tokens) > 0 {
+		if err == nil {
+			_, err = hsm(ctx, c, "init")
+		}
+		return err
+	}
+	fresh := folder + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return err
+	}
+	if err := service.Configure(c, "softhsm2.conf", service.Values{"Tokens": fresh}); err != nil {
+		return err
+	}
+	if _, err := hsm(ctx, c, "init"); err != nil {
+		return err
+	}
+	if err := os.Remove(folder); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, folder); err != nil {
+		return err
+	}
+	return service.Configure(c, "softhsm2.conf", nil)
 }
 
 // List shows the module's slots and tokens, and the objects of the stack's token.

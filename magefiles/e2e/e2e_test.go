@@ -554,6 +554,44 @@ func TestAnInterruptedStartCanBeTakenUp(t *testing.T) {
 	}
 }
 
+// A key pair is two files of SoftHSM's, written one after the other. A program that is killed in between must not leave a token that
+// signs with one pair and shows the public key of another.
+func TestATokenIsMadeWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	objects := filepath.Join(s.config.State, "data", "hsm*", "*", "*.object")
+	cut := 0
+	for range 10 {
+		ended := make(chan result, 1)
+		go func() { ended <- s.mage("hsm:init") }()
+		var pids []int
+		for end := time.Now().Add(deadline); len(pids) == 0; {
+			var err error
+			if pids, err = processesOf(s.config.SecretFile(config.HSMSOPIN)); err != nil || time.Now().After(end) {
+				t.Fatalf("hsm:init runs no program: %v", err)
+			}
+		}
+		// The third file is that of the public key.
+		for found := []string{}; len(found) < 3 && syscall.Kill(pids[0], 0) == nil; {
+			found, _ = filepath.Glob(objects)
+		}
+		_ = syscall.Kill(pids[0], syscall.SIGKILL)
+		if r := <-ended; r.code != 0 {
+			cut++
+		}
+		s.must("hsm:init")
+		if listed := s.must("hsm:list").stdout; strings.Count(listed, "PKCS11CA") != 2 {
+			t.Fatalf("the token holds more or less than one key pair:\n%s", listed)
+		}
+		if err := os.RemoveAll(s.config.Data("hsm")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cut == 0 {
+		t.Error("hsm:init was never cut off")
+	}
+}
+
 func TestATakenPortIsNamedWithItsProcess(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
