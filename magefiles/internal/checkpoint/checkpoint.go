@@ -18,6 +18,8 @@ type Checkpoint struct {
 	Origin string // its first line, which names the log
 	Size   uint64 // entries
 	Root   []byte // of the Merkle tree over them
+
+	Signature []byte // the log's, without the key's hash before it
 }
 
 // Parse reads a checkpoint and refuses one that verifier does not verify.
@@ -42,5 +44,10 @@ func Parse(text string, verifier note.Verifier) (Checkpoint, error) {
 	if len(root) != sha256.Size {
 		return Checkpoint{}, fmt.Errorf("the checkpoint's root has %d bytes, not %d", len(root), sha256.Size)
 	}
-	return Checkpoint{Text: text, Origin: lines[0], Size: size, Root: root}, nil
+	signature, err := base64.StdEncoding.DecodeString(signed.Sigs[0].Base64)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("the checkpoint's signature: %w", err)
+	}
+	const keyHash = 4 // bytes (https://c2sp.org/signed-note, "Signatures")
+	return Checkpoint{Text: text, Origin: lines[0], Size: size, Root: root, Signature: signature[keyHash:]}, nil
 }

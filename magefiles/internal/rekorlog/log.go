@@ -25,6 +25,9 @@ type Log interface {
 	// Consistent finds out whether the log at newer holds all that it held at older, in the same order. If not, the error wraps
 	// ErrInconsistent.
 	Consistent(ctx context.Context, older, newer checkpoint.Checkpoint) error
+	// Consistency is the proof that the tree of newer entries begins with that of older entries (RFC 9162, section 2.1.4): the
+	// hashes of subtrees, none if older is 0 or the two are the same. It is not checked.
+	Consistency(ctx context.Context, older, newer uint64) ([][]byte, error)
 	// Entry asks the log for the entry of an index, from 0.
 	Entry(ctx context.Context, index uint64) (Entry, error)
 	// Entries asks the log for the entries from first up to, and without, end, and hands them to each in order.

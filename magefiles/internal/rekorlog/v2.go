@@ -2,7 +2,6 @@ package rekorlog
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -59,13 +58,26 @@ func (l *V2) Consistent(ctx context.Context, older, newer checkpoint.Checkpoint)
 	})
 }
 
+// Consistency implements Log.
+func (l *V2) Consistency(ctx context.Context, older, newer uint64) ([][]byte, error) {
+	newest, err := l.Checkpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.tiles.Tree(ctx, newest).ConsistencyProof(int64(older), int64(newer))
+}
+
 // Check implements Log.
 func (l *V2) Check(e Entry) (checkpoint.Checkpoint, error) { return check(e, l.Parse) }
 
 // Entry implements Log.
 func (l *V2) Entry(ctx context.Context, index uint64) (Entry, error) {
+	newest, err := l.Checkpoint(ctx)
+	if err != nil {
+		return Entry{}, err
+	}
 	var found Entry
-	err := l.Entries(ctx, index, index+1, func(entry Entry) error { found = entry; return nil })
+	err = l.entriesAt(ctx, newest, slices.Values([]uint64{index}), func(entry Entry) error { found = entry; return nil })
 	return found, err
 }
 
@@ -83,30 +95,9 @@ func (l *V2) Entries(ctx context.Context, first, end uint64, each func(Entry) er
 
 // entriesAt hands the entries of the given indexes to each, with their proofs in the tree of newest.
 func (l *V2) entriesAt(ctx context.Context, newest checkpoint.Checkpoint, indexes iter.Seq[uint64], each func(Entry) error) error {
-	tree := l.tiles.Tree(ctx, newest)
-	var bodies [][]byte // of the bundle that was read last
-	var start uint64    // the index of the first of them
-	for index := range indexes {
-		if index >= newest.Size {
-			return fmt.Errorf("the log does not show entry %d: it has %d", index, newest.Size)
-		}
-		if index < start || index >= start+uint64(len(bodies)) {
-			first, read, err := tree.Bundle(tilelog.BundleOf(int64(index)))
-			if err != nil {
-				return err
-			}
-			start, bodies = uint64(first), read
-		}
-		hashes, err := tree.Proof(int64(index))
-		if err != nil {
-			return err
-		}
-		err = each(Entry{Index: index, Body: bodies[index-start], Proof: Proof{Size: newest.Size, Root: newest.Root, Hashes: hashes, Checkpoint: newest.Text}})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return l.tiles.Tree(ctx, newest).Entries(indexes, func(index uint64, body []byte, hashes [][]byte) error {
+		return each(Entry{Index: index, Body: body, Proof: Proof{Size: newest.Size, Root: newest.Root, Hashes: hashes, Checkpoint: newest.Text}})
+	})
 }
 
 // Search asks the index that is kept beside the tiles.

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
 
 	"sigstore-local/magefiles/internal/tilelog/tilelogtest"
 )
@@ -62,6 +66,9 @@ func TestEntriesOfTilesComeWithProofsThatLeadToTheRoot(t *testing.T) {
 	if _, err := v2.Entry(t.Context(), 600); err == nil || errors.Is(err, ErrNotInTree) {
 		t.Errorf("an entry that is not there yet: %v", err)
 	}
+	if e, err := v2.Entry(t.Context(), math.MaxUint64); err == nil {
+		t.Errorf("there is an entry with the largest index of all: %+v", e)
+	}
 	// An operator rewrites an entry.
 	file := log.Files.Place("tile/entries/000")
 	content, err := os.ReadFile(file)
@@ -99,6 +106,39 @@ func TestALogOfTilesThatOnlyGrewIsConsistentAndAnyOtherIsNot(t *testing.T) {
 		}
 		if err := shown.Consistent(t.Context(), older, newer); test.good != (err == nil) || err != nil && !errors.Is(err, ErrInconsistent) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAProofLeadsFromEachTreeOfTilesToEachLaterOne(t *testing.T) {
+	log := tilelogtest.New(t)
+	var roots [][]byte
+	for i := range 10 {
+		log.Append(fmt.Append(nil, "entry ", i))
+		c, err := log.Checkpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, c.Root)
+	}
+	v2 := served(t, log, "")
+	for newer := range uint64(11) {
+		for older := range newer + 1 {
+			hashes, err := v2.Consistency(t.Context(), older, newer)
+			if err != nil || (older == 0 || older == newer) != (len(hashes) == 0) {
+				t.Fatalf("from %d to %d: %x, %v", older, newer, hashes, err)
+			}
+			if older == 0 {
+				continue
+			}
+			if err := proof.VerifyConsistency(rfc6962.DefaultHasher, older, newer, hashes, roots[older-1], roots[newer-1]); err != nil {
+				t.Errorf("from %d to %d: %v", older, newer, err)
+			}
+		}
+	}
+	for _, sizes := range [][2]uint64{{3, 2}, {2, 11}, {2, math.MaxUint64}, {math.MaxUint64, math.MaxUint64}} {
+		if hashes, err := v2.Consistency(t.Context(), sizes[0], sizes[1]); err == nil {
+			t.Errorf("from %d to %d: %x", sizes[0], sizes[1], hashes)
 		}
 	}
 }

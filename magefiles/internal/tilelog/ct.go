@@ -7,8 +7,11 @@ import (
 	"encoding/binary"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"sigstore-local/magefiles/internal/checkpoint"
 )
 
 // treeHeadVerifier verifies the checkpoints of a static CT log: the signature is that of a signed tree head by RFC 6962, section
@@ -17,6 +20,11 @@ type treeHeadVerifier struct {
 	origin string
 	key    *ecdsa.PublicKey
 	logID  [sha256.Size]byte // the digest of the key as a SubjectPublicKeyInfo
+}
+
+// SignedAt is when a static CT log has signed a checkpoint of it that Parse has returned. The time is part of what is signed.
+func SignedAt(c checkpoint.Checkpoint) time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(c.Signature))).UTC()
 }
 
 // treeHeadSignature is the kind of signature (https://c2sp.org/signed-note, "Signature types").

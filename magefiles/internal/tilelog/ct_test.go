@@ -68,7 +68,7 @@ func TestACheckpointOfACTLogIsWhatItsKeyHasSigned(t *testing.T) {
 	}
 	root := bytes.Repeat([]byte{7}, sha256.Size)
 	good := signTreeHead(t, key, 42, root)
-	if got, err := log.Parse(good); err != nil || got.Size != 42 || !bytes.Equal(got.Root, root) {
+	if got, err := log.Parse(good); err != nil || got.Size != 42 || !bytes.Equal(got.Root, root) || SignedAt(got).UnixMilli() != 1_700_000_000_000 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for what, text := range map[string]string{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/mod/sumdb/tlog"
@@ -53,11 +54,54 @@ func (t *Tree) RootAt(size int64) (tlog.Hash, error) { return tlog.TreeHash(size
 // Proof is the inclusion proof of an entry: the hashes from its leaf upwards.
 func (t *Tree) Proof(index int64) ([][]byte, error) {
 	proof, err := tlog.ProveRecord(t.tree.N, index, t)
+	return slicesOf(proof), err
+}
+
+// ConsistencyProof is the proof that the tree of newer entries begins with that of older entries (RFC 9162, section 2.1.4): the
+// hashes of subtrees, none if older is 0 or the two are the same.
+func (t *Tree) ConsistencyProof(older, newer int64) ([][]byte, error) {
+	if older < 0 || older > newer || newer > t.tree.N {
+		return nil, fmt.Errorf("no proof leads from %d entries to %d: accepted are a number, and one that is as large or larger, up to %d", older, newer, t.tree.N)
+	}
+	if older == 0 {
+		return nil, nil
+	}
+	proof, err := tlog.ProveTree(newer, older, t)
+	return slicesOf(proof), err
+}
+
+func slicesOf(proof []tlog.Hash) [][]byte {
 	var hashes [][]byte
 	for _, hash := range proof {
 		hashes = append(hashes, hash[:])
 	}
-	return hashes, err
+	return hashes
+}
+
+// Entries hands the entries of the given indexes to each, with their inclusion proofs.
+func (t *Tree) Entries(indexes iter.Seq[uint64], each func(index uint64, entry []byte, proof [][]byte) error) error {
+	var bundle [][]byte // that was read last
+	var start uint64    // the index of the first entry in it
+	for index := range indexes {
+		if index >= uint64(t.tree.N) {
+			return fmt.Errorf("the log does not show entry %d: it has %d", index, t.tree.N)
+		}
+		if index < start || index >= start+uint64(len(bundle)) {
+			first, read, err := t.Bundle(BundleOf(int64(index)))
+			if err != nil {
+				return err
+			}
+			start, bundle = uint64(first), read
+		}
+		proof, err := t.Proof(int64(index))
+		if err != nil {
+			return err
+		}
+		if err := each(index, bundle[index-start], proof); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BundleOf is the number of the bundle that holds an entry.

@@ -97,7 +97,7 @@ func (l *Log) Append(entries ...[]byte) {
 }
 
 // Write writes a file, and makes its folder.
-func Write(t *testing.T, file string, content []byte) {
+func Write(t testing.TB, file string, content []byte) {
 	t.Helper()
 	for _, err := range []error{os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, content, 0o600)} {
 		if err != nil {
