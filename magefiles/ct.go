@@ -107,6 +107,8 @@ func ct(c config.Config) service.Service {
 			"--log_rpc_server=" + c.Address(config.LogServer),
 			"--http_endpoint=" + c.Address(config.CT),
 			"--logtostderr",
+			// With this it logs its requests.
+			"--vmodule=handlers=2",
 		},
 		Env:       threads(c),
 		Templates: []string{"ct.cfg"},
@@ -114,5 +116,8 @@ func ct(c config.Config) service.Service {
 		Address:   c.CTLog(),
 		// Unlike /healthz, this asks Trillian for the tree's root.
 		Ready: service.Answers(c.URL(config.CT) + "/sigstore/ct/v1/get-sth"),
+		Passes: append(scts(c, config.TrillianCT, klog+`handlers\.go:\d+\] sigstore\{\d+\}: AddPreChain <= st=200$`), service.Passage{
+			Line: klog + `handlers\.go:\d+\] sigstore\{\d+\}: Add(Pre)?Chain <= grpc\.QueueLeaves err=<nil>$`, From: "ct", To: "log-server", What: "certificate",
+		}),
 	}
 }

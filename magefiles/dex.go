@@ -199,6 +199,10 @@ func dex(c config.Config) service.Service {
 		Address:   c.Issuer(),
 		// To answer, Dex reads its keys from its storage.
 		Ready: service.Answers(c.URL(config.Dex) + "/keys"),
+		// Dex does not log that it gives a token, only that a person has signed in.
+		Passes: []service.Passage{
+			{Line: `^time=(?P<time>\S+) level=INFO msg="login successful" `, From: "browser", To: "dex", What: "sign-in"},
+		},
 	}
 }
 

@@ -109,7 +109,8 @@ func fulcio(c config.Config) service.Service {
 			"--grpc-host=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(fulcioGRPC)),
 			"--metrics-port=" + strconv.Itoa(c.Port(fulcioMetrics)),
 			"--legacy-unix-domain-socket=" + c.FromHome(c.FulcioSocket()),
-			"--log_type=prod",
+			// With this it logs its requests. In place of JSON, its log is then text, with colors, and with stack traces below warnings.
+			"--log_type=dev",
 		},
 		Env:       []string{softHSMEnv(c)},
 		Templates: []string{"fulcio.yaml"},
@@ -118,5 +119,15 @@ func fulcio(c config.Config) service.Service {
 		Address:   c.URL(config.Fulcio),
 		// To answer, Fulcio reads the CA's chain from the token.
 		Ready: service.Answers(c.URL(config.Fulcio) + "/api/v2/trustBundle"),
+		Passes: []service.Passage{
+			{Line: certified("v1beta"), From: "cosign", To: "fulcio", What: "certificate request"},
+			{Line: certified("v2"), From: bundler(c), To: "fulcio", What: "certificate request"},
+		},
 	}
+}
+
+// certified matches the line that Fulcio logs once it has given a certificate by a version of its API.
+func certified(version string) string {
+	return `^(?P<time>\S+)\t\S*DEBUG\S*\t\S+\tfinished unary call with code OK\t\{.*"grpc\.service": "dev\.sigstore\.fulcio\.` + version +
+		`\.CA", "grpc\.method": "CreateSigningCertificate", "grpc\.code": "OK", .*"grpc\.time_ms": (?P<ms>[0-9.]+)\}$`
 }

@@ -48,5 +48,6 @@ func registry(c config.Config) service.Service {
 		Listens:  []config.Port{config.Registry},
 		Address:  c.Localhost(config.Registry),
 		Ready:    service.Answers(c.URL(config.Registry) + "/v2/base/manifests/latest"),
+		Passes:   []service.Passage{{Line: goLog + `stored ".*" ".*": signature$`, From: "cosign", To: "registry", What: "signature"}},
 	}
 }

@@ -100,5 +100,15 @@ func rekor(c config.Config) service.Service {
 		Address:   c.URL(config.Rekor),
 		// Unlike /ping, this asks Trillian for the tree's root.
 		Ready: service.Answers(c.URL(config.Rekor) + "/api/v1/log"),
+		Passes: []service.Passage{
+			{Line: entryInRekor(`"userAgent":"rekor-cli/`), From: "rekor-cli", To: "rekor", What: "entry"},
+			{Line: entryInRekor(""), From: "cosign", To: "rekor", What: "entry"},
+		},
 	}
+}
+
+// entryInRekor matches the line that Rekor logs once it has taken an entry of the client that has said user, part of the JSON, of itself.
+func entryInRekor(user string) string {
+	return `^\{"severity":"INFO","time":"(?P<time>[^"]+)","caller":"[^"]+","message":"completed request","operation":\{"id":"[^"]*"\},` +
+		`"httpRequest":\{"requestMethod":"POST","requestUrl":"[^"?]*/api/v1/log/entries","requestSize":"\d+","status":201,.*` + user + `.*"latency":"(?P<took>[^"]+)"`
 }

@@ -96,11 +96,17 @@ func rekorTiles(c config.Config) service.Service {
 			// checks for a new checkpoint once a second, which no setting changes: checkpoints at shorter intervals than this
 			// would make no upload faster, and looking whether one is due is most of what the server does when idle.
 			"--batch-max-age=50ms", "--checkpoint-interval=500ms",
+			// With this it logs its requests, and nothing else beside what it logs otherwise.
+			"--log-level=debug",
 		},
 		Env:     threads(c),
 		Listens: []config.Port{config.RekorTilesHTTP, rekorTilesGRPC, rekorTilesMetrics},
 		Address: c.URL(config.RekorTilesHTTP),
 		// Rekor v2 serves HTTP once the log's storage is open.
 		Ready: service.Answers(c.URL(config.RekorTilesHTTP) + "/healthz"),
+		Passes: []service.Passage{{
+			Line: `^time=(?P<time>\S+) level=INFO msg="finished call" .*grpc\.method=CreateEntry .*grpc\.code=OK grpc\.time_ms=(?P<ms>[0-9.]+)$`,
+			From: "tiles", To: "rekor-tiles", What: "entry",
+		}},
 	}
 }

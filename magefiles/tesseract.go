@@ -100,11 +100,14 @@ func tesseract(c config.Config) service.Service {
 			// is due is a third of what the server does when idle at an interval of 100 ms.
 			"--batch_max_age=10ms", "--checkpoint_interval=500ms",
 			"--logtostderr",
+			// With this it logs its requests.
+			"--vmodule=handlers=2",
 		},
 		Env:     threads(c),
 		Listens: []config.Port{config.TesseractHTTP},
 		Address: c.URL(config.TesseractHTTP) + "/sigstore",
 		// TesseraCT serves HTTP once the log's storage is open.
-		Ready: service.Answers(c.URL(config.TesseractHTTP) + "/sigstore/ct/v1/get-roots"),
+		Ready:  service.Answers(c.URL(config.TesseractHTTP) + "/sigstore/ct/v1/get-roots"),
+		Passes: scts(c, config.TesseraCT, klog+`handlers\.go:\d+\] \S+: AddPreChain <= st=200$`),
 	}
 }

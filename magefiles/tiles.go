@@ -60,5 +60,9 @@ func tiles(c config.Config) service.Service {
 		Address:   c.RekorV2(),
 		// A log that is still empty has no checkpoint.
 		Ready: service.Answers(c.URL(config.RekorTiles)+"/checkpoint", http.StatusNotFound),
+		Passes: []service.Passage{
+			{Line: goLog + `rekor-tiles: "POST" "/api/v2/log/entries": 20[01] in (?P<took>\S+)$`, From: bundler(c), To: "tiles", What: "entry"},
+			{Line: goLog + `tesseract: "POST" "/sigstore/ct/v1/add-chain": 200 in (?P<took>\S+)$`, From: "tiles", To: "tesseract", What: "certificate"},
+		},
 	}
 }

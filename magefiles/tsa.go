@@ -69,6 +69,10 @@ func tsa(c config.Config) service.Service {
 		Listens: []config.Port{config.TSA},
 		Address: c.URL(config.TSA),
 		Ready:   service.Answers(c.URL(config.TSA) + "/api/v1/timestamp/certchain"),
+		Passes: []service.Passage{{
+			Line: `^\{"severity":"info","ts":(?P<time>[0-9.]+),"caller":"[^"]+","message":"\[[^ ]*\] \\"POST \S+/api/v1/timestamp HTTP/[0-9.]+\\" from \S+ - 20[01] \d+B in (?P<took>\S+)"`,
+			From: bundler(c), To: "tsa", What: "timestamp",
+		}},
 	}
 	if _, ok := c.Checkouts["tsa"]; ok {
 		one.Hint = "upstream's program ends unless it gets port 2112, which a Rekor holds, of this stack or another: `go tool mage restart rekor` starts the two of this stack in the right order"

@@ -30,6 +30,7 @@ func main() {
 	address := flag.String("address", "127.0.0.1:1338", "where to listen, `host:port`")
 	dir := flag.String("dir", "", "the `folder` that holds blobs, manifests and tags")
 	flag.Parse()
+	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	if *dir == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)

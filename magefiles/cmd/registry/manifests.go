@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -78,6 +80,12 @@ func (s *manifestStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	switch answer.Code {
+	case http.StatusCreated:
+		log.Printf("stored %.100q %q: %s", parts[1], parts[2], kind(parts[2], body))
+	case http.StatusAccepted:
+		log.Printf("deleted %.100q %q", parts[1], parts[2])
+	}
 	for name, values := range answer.Header() {
 		w.Header()[name] = values
 	}
@@ -87,6 +95,23 @@ func (s *manifestStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *manifestStore) path(repository, kind, name string) string {
 	return filepath.Join(s.dir, url.PathEscape(repository), kind, name)
+}
+
+// signatureTag is the tag of signatures or attestations beside the image whose digest it has, as cosign stores them without a bundle
+// (cosign's specs/SIGNATURE_SPEC.md).
+var signatureTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}\.(sig|att)$`)
+
+// kind says whether what is stored under reference is a signature: under such a tag, or as a Sigstore bundle, which its artifact type
+// says (cosign's specs/BUNDLE_SPEC.md).
+func kind(reference string, manifest []byte) string {
+	var said struct {
+		ArtifactType string `json:"artifactType"`
+	}
+	_ = json.Unmarshal(manifest, &said) // what cannot be read has no artifact type
+	if signatureTag.MatchString(reference) || strings.HasPrefix(said.ArtifactType, "application/vnd.dev.sigstore.bundle.") {
+		return "signature"
+	}
+	return "manifest"
 }
 
 func isDigest(reference string) bool { return strings.Contains(reference, ":") }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -334,6 +335,45 @@ func TestARepositorysNameCannotLeaveTheFolder(t *testing.T) {
 	for _, target := range []string{"/v2/../../x/manifests/latest", "/v2/%2e%2e/manifests/latest", "/v2/a/manifests/..", "/v2/a/manifests/%2e%2e%2fx", "/v2/A/manifests/latest"} {
 		if status := call(handler, "PUT", target, "text/plain", []byte("{}")); status < 400 {
 			t.Errorf("%s: %d", target, status)
+		}
+	}
+}
+
+func TestWhatIsStoredIsLoggedInOneLine(t *testing.T) {
+	host := serveDir(t, t.TempDir())
+	var said bytes.Buffer
+	log.SetOutput(&said)
+	defer log.SetOutput(io.Discard)
+	const plain, bundle = `{"schemaVersion":2}`, `{"schemaVersion":2,"artifactType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`
+	tag := "sha256-" + strings.Repeat("0a", 32)
+	request := func(method, reference, content string) {
+		t.Helper()
+		r, err := http.NewRequest(method, "http://"+host+"/v2/app/manifests/"+reference, strings.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+	}
+	for _, one := range []struct{ method, reference, content, want string }{
+		{"PUT", "latest", plain, `stored "app" "latest": manifest`},
+		{"PUT", "bundle", bundle, `stored "app" "bundle": signature`},
+		{"PUT", tag, plain, `stored "app" "` + tag + `": manifest`},
+		{"PUT", tag + ".sig", plain, `stored "app" "` + tag + `.sig": signature`},
+		{"PUT", tag + ".att", plain, `stored "app" "` + tag + `.att": signature`},
+		{"PUT", tag + ".sbom", plain, `stored "app" "` + tag + `.sbom": manifest`},
+		{"DELETE", "latest", "", `deleted "app" "latest"`},
+		{"DELETE", "latest", "", ""}, // it is gone
+		{"PUT", "-", plain, ""},      // no reference
+		{"GET", "bundle", "", ""},
+	} {
+		said.Reset()
+		request(one.method, one.reference, one.content)
+		if got := said.String(); got != one.want && !(strings.HasSuffix(got, " "+one.want+"\n") && strings.Count(got, "\n") == 1) {
+			t.Errorf("%s %s: the log has %q, not %q", one.method, one.reference, got, one.want)
 		}
 	}
 }

@@ -46,6 +46,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: tiles serve DESCRIPTION")
 		os.Exit(2)
 	}
+	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	d, err := read(os.Args[2])
 	if err == nil {
 		err = serve(d)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -69,8 +70,36 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h.submissions.ServeHTTP(w, r)
+	h.submit(w, r)
 }
+
+// submit passes a request on, and logs it if it may have added an entry.
+func (h *handler) submit(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		h.submissions.ServeHTTP(w, r)
+		return
+	}
+	came := time.Now()
+	answer := answer{ResponseWriter: w}
+	h.submissions.ServeHTTP(&answer, r)
+	if answer.status != 0 { // the client has not gone before
+		log.Printf("%s: %.20q %.100q: %d in %s", h.Name, r.Method, r.URL.Path, answer.status, time.Since(came))
+	}
+}
+
+// answer knows the status of what is answered.
+type answer struct {
+	http.ResponseWriter
+	status int // 0 if nothing was answered
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // Values of Cache-Control.
 const (

@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -272,6 +274,20 @@ func TestWhatIsNoFileIsPassedOn(t *testing.T) {
 	if said := string(body(t, r)); r.StatusCode != http.StatusBadGateway || strings.Count(strings.TrimSpace(said), "\n") != 0 ||
 		!strings.Contains(said, "the-log, which takes the entries of this log, does not answer at "+gone.URL) {
 		t.Errorf("%d: %s", r.StatusCode, said)
+	}
+}
+
+func TestWhatIsPassedOnAndMayAddAnEntryIsLoggedInOneLine(t *testing.T) {
+	h := serving(t, t.TempDir(), tlogTiles, "/", "/api/v2/")
+	var said bytes.Buffer
+	log.SetOutput(&said)
+	defer log.SetOutput(os.Stderr)
+	asked(t, h, http.MethodPost, "/api/v2/log/entries")
+	asked(t, h, http.MethodGet, "/healthz")
+	asked(t, h, "DELETE", "/a\nb"+strings.Repeat("/long", 1000))
+	want := regexp.MustCompile(`^\S+ \S+ the-log: "POST" "/api/v2/log/entries": 201 in \S+s\n\S+ \S+ the-log: "DELETE" "/a\\nb(/long)+/?\w*": 201 in \S+s\n$`)
+	if !want.Match(said.Bytes()) || said.Len() > 400 {
+		t.Errorf("the log has\n%s", &said)
 	}
 }
 

@@ -40,6 +40,7 @@ func LogTail(path string, lines int) string {
 	if err != nil {
 		return ""
 	}
+	all = withoutTraces(all)
 	first := max(0, len(all)-lines)
 	if at := slices.IndexFunc(all, func(line string) bool { return strings.HasPrefix(line, "panic: ") }); at >= 0 {
 		first = min(at, first)
@@ -58,6 +59,26 @@ func LogTail(path string, lines int) string {
 
 // stackTrace matches the stack trace that zap adds to a line of JSON. It stays in the log, and is not shown elsewhere.
 var stackTrace = regexp.MustCompile(`,"stacktrace":"(?:[^"\\]|\\.)*"`)
+
+// frame matches the second line of a frame of the stack traces that zap adds to a line of text; the first names the function. In the
+// trace of a panic, an offset follows.
+var frame = regexp.MustCompile(`^\t\S+\.go:\d+$`)
+
+// color matches the colors that zap gives to a line of text.
+var color = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// withoutTraces is lines without the stack traces and colors of zap's lines of text. They stay in the log, and are not shown elsewhere.
+func withoutTraces(lines []string) []string {
+	var kept []string
+	for _, line := range lines {
+		if frame.MatchString(line) && len(kept) > 0 {
+			kept = kept[:len(kept)-1]
+			continue
+		}
+		kept = append(kept, color.ReplaceAllString(line, ""))
+	}
+	return kept
+}
 
 // longestLine is how much of a log's line is shown, in characters.
 const longestLine = 400
@@ -105,7 +126,7 @@ func (r *LogReader) read() ([]string, error) {
 	moved := r.moved()
 	whole := append(r.partial, added...)
 	end := bytes.LastIndexByte(whole, '\n') + 1
-	if moved || first {
+	if moved || first && r.lines >= 0 {
 		end = len(whole)
 	}
 	r.partial = bytes.Clone(whole[end:])

@@ -60,6 +60,21 @@ type Service struct {
 	Grace time.Duration
 	// Hint is what to try if it does not start.
 	Hint string
+	// Passes says which lines of its log tell that something has passed between two parts. Of several that match a line, the first counts.
+	Passes []Passage
+}
+
+// Passage is something that passes between two parts of the stack, as the log of one of them tells.
+type Passage struct {
+	// Line is a regular expression (RE2) that matches the line of the log. It begins with ^, so that no text that a client sends,
+	// and that a daemon logs within a line, is taken for such a line. Of what the line says, a group named time is when it was
+	// written, in a form that package traffic knows. A group named took is how long the request took until then, as Go writes a
+	// duration, and one named ms is the same in milliseconds.
+	Line string
+	// From and To are the names of the services or clients, or Token, as in an arrow of the stack's drawing: To is what From uses.
+	From, To string
+	// What passes, in a word or two.
+	What string
 }
 
 // Token is the name of the PKCS#11 token that holds the CA's key.

@@ -517,6 +517,18 @@ func TestTheEndOfALogIsShownWithoutStackTraces(t *testing.T) {
 	}
 }
 
+func TestTheEndOfALogOfTextIsShownWithoutStackTracesAndColors(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "x.log")
+	content := "first\n2026-11-26T11:46:05.267Z\t\x1b[33mWARN\x1b[0m\tserver/error.go:64\tit failed\n" +
+		strings.Repeat("github.com/sigstore/fulcio/pkg/server.(*grpcaCAServer).CreateSigningCertificate\n\tgithub.com/sigstore/fulcio@v1.8.8/pkg/server/grpc_server.go:92\n", 20) + "last\n"
+	if err := os.WriteFile(log, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := LogTail(log, 3), "  | first\n  | 2026-11-26T11:46:05.267Z\tWARN\tserver/error.go:64\tit failed\n  | last\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestAPanicIsShownFromItsMessageOn(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "x.log")
 	content := "it starts\npanic: it cannot\n\ngoroutine 1 [running]:\n" + strings.Repeat("a frame\n", 100)
