@@ -23,6 +23,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/cosign"
+	"sigstore-local/magefiles/internal/demo/event"
 	"sigstore-local/magefiles/internal/registryclient"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -33,6 +34,7 @@ type Demo struct {
 	ctx      context.Context
 	env      []string
 	trust    client.Trust
+	teller   Teller
 	secretIn string // a variable for the next command only, as NAME=value
 	prefix   string // what a person would type before the next command to set that variable
 	steps    int
@@ -43,13 +45,14 @@ type Demo struct {
 	introduced bool // the demo has said how to make its commands work in a shell
 }
 
-// New begins a demo of a stack in which all services that it needs run, and gives the stack's lock up.
-func New(ctx context.Context, s *stack.Stack, trust client.Trust) (*Demo, error) {
+// New begins a demo of a stack in which all services that it needs run, and gives the stack's lock up. The demo tells teller what
+// happens, but for its failure, which its caller tells.
+func New(ctx context.Context, s *stack.Stack, trust client.Trust, teller Teller) (*Demo, error) {
 	env, err := s.ClientProcess(os.Environ(), trust)
 	if err != nil {
 		return nil, err
 	}
-	return &Demo{Stack: s, ctx: ctx, env: env, trust: trust}, s.Release()
+	return &Demo{Stack: s, ctx: ctx, env: env, trust: trust, teller: teller}, s.Release()
 }
 
 // mage is the command that runs a target of this stack from any folder.
@@ -64,43 +67,37 @@ func (d *Demo) mage(target string) string {
 
 func (d *Demo) key(name string) string { return d.Config.Key(name) }
 
-// say prints what the next command is for, and the command.
-func (d *Demo) say(why, command string) {
+// say tells what the next command is for, and the command. It returns whether the command is to run.
+func (d *Demo) say(why, command string) bool {
 	if !d.introduced {
 		d.introduced = true
 		option := map[client.Trust]string{client.Root: " -trust=root"}[d.trust]
-		fmt.Printf("\nEach step shows the command that a person would type. To try these commands in a shell of yours, type this first:\n\n    $ eval \"$(%s)\"\n", d.mage("env"+option))
+		d.tell(event.Event{
+			Kind: event.Intro, Command: fmt.Sprintf("eval \"$(%s)\"", d.mage("env"+option)),
+			Text: "Each step shows the command that a person would type. To try these commands in a shell of yours, type this first:",
+		})
 	}
 	d.next()
 	if d.err == nil {
-		fmt.Printf("\n%d. %s\n\n    $ %s%s\n", d.steps, why, d.prefix, command)
+		d.tell(event.Event{Kind: event.Step, Why: why, Command: d.prefix + command})
+	}
+	return d.err == nil
+}
+
+// tell tells an event, and of which chapter and step it is.
+func (d *Demo) tell(e event.Event) {
+	if d.lesson != nil {
+		e.Chapter = d.lesson.chapter
+	}
+	e.Step = d.steps
+	if err := d.teller.Tell(e); d.err == nil {
+		d.err = err
 	}
 }
 
-// hostedTerms matches the terms of the public Sigstore, which cosign prints before it signs, and which are not this stack's.
-var hostedTerms = regexp.MustCompile(`(?ms)^\s*The sigstore service, hosted by .*?^By typing 'y', [^\n]*\n`)
-
-// printOutput prints a command's output, cut to what fits.
-func printOutput(output string) {
-	const lines, columns = 16, 140
-	all := strings.Split(strings.TrimSpace(hostedTerms.ReplaceAllString(output, "")), "\n")
-	for i, line := range all {
-		if i == lines {
-			fmt.Printf("    … %d more lines\n", len(all)-lines)
-			return
-		}
-		if strings.TrimSpace(line) != "" {
-			fmt.Printf("    %s\n", cut(line, columns))
-		}
-	}
-}
-
-// cut is a line with at most so many characters.
-func cut(line string, most int) string {
-	if runes := []rune(line); len(runes) > most {
-		return string(runes[:most]) + "…"
-	}
-	return line
+// said tells what the command of the step has printed.
+func (d *Demo) said(output string) {
+	d.tell(event.Event{Kind: event.Said, Said: hostedTerms.ReplaceAllString(output, "")})
 }
 
 // run runs a program of the stack.
@@ -118,13 +115,15 @@ func (d *Demo) step(why string, args ...string) string {
 	if d.err != nil {
 		return ""
 	}
-	d.say(why, shellescape.QuoteCommand(args))
+	if !d.say(why, shellescape.QuoteCommand(args)) {
+		return ""
+	}
 	said, err := d.run(args)
 	if err != nil {
 		d.err = fmt.Errorf("step %d: %w", d.steps, err)
 		return ""
 	}
-	printOutput(said)
+	d.said(said)
 	return said
 }
 
@@ -133,7 +132,9 @@ func (d *Demo) refused(why string, reason *regexp.Regexp, args ...string) {
 	if d.err != nil {
 		return
 	}
-	d.say(why, shellescape.QuoteCommand(args))
+	if !d.say(why, shellescape.QuoteCommand(args)) {
+		return
+	}
 	said, err := d.run(args)
 	switch {
 	case d.ctx.Err() != nil:
@@ -143,9 +144,8 @@ func (d *Demo) refused(why string, reason *regexp.Regexp, args ...string) {
 	case !reason.MatchString(said):
 		d.err = fmt.Errorf("step %d: this had to be refused for another reason: %w", d.steps, err)
 	default:
-		// cosign gives the reason once for each signature on the image, and the demo is about one of them.
-		printOutput(strings.TrimSpace(reasonLine(reason, said)))
-		fmt.Println("    Refused, as it should be.")
+		said = hostedTerms.ReplaceAllString(said, "")
+		d.tell(event.Event{Kind: event.Said, Said: said, Refused: true, Line: strings.TrimSpace(reasonLine(reason, said))})
 	}
 }
 
@@ -224,8 +224,10 @@ func (d *Demo) buildImage() {
 		return
 	}
 	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", ImagePackage(d.Config)}
-	d.say("Build "+path.Base(ImagePackage(d.Config))+"'s source into an image and push it to the local registry: something to sign.",
-		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.ImageFlags), shellescape.QuoteCommand(args)))
+	if !d.say("Build "+path.Base(ImagePackage(d.Config))+"'s source into an image and push it to the local registry: something to sign.",
+		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.ImageFlags), shellescape.QuoteCommand(args))) {
+		return
+	}
 	folders, err := client.GoFolders(d.ctx, d.Config.Root)
 	if err != nil {
 		d.err = err
@@ -237,7 +239,7 @@ func (d *Demo) buildImage() {
 		d.err = fmt.Errorf("step %d: %w", d.steps, err)
 		return
 	}
-	printOutput(said)
+	d.said(said)
 	d.imageRef = strings.TrimSpace(said)
 }
 
@@ -280,7 +282,7 @@ func (d *Demo) secret(variable, printedBy string, value func() (string, error)) 
 	d.prefix = fmt.Sprintf("%s=\"$(%s)\" ", variable, printedBy)
 }
 
-// done ends the demo with what it has shown, and names the next one, if there is one.
+// done ends the demo, or a chapter of the tour, with what it has shown, and names the next one, if there is one.
 func (d *Demo) done(what, next string) error {
 	if d.err != nil {
 		return d.err
@@ -288,6 +290,12 @@ func (d *Demo) done(what, next string) error {
 	if next != "" && d.lesson == nil {
 		what += " Next: `go tool mage " + next + "`."
 	}
-	_, err := fmt.Printf("\n%s\n", what)
-	return err
+	d.end(what)
+	return d.err
+}
+
+// end tells that the demo, or a chapter, has ended as it should. It is no part of a step.
+func (d *Demo) end(what string) {
+	d.steps = 0
+	d.tell(event.Event{Kind: event.Done, Text: what})
 }

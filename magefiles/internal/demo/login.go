@@ -24,6 +24,7 @@ import (
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/cosign"
 	"sigstore-local/magefiles/internal/demo/attack"
+	"sigstore-local/magefiles/internal/demo/event"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
@@ -81,7 +82,9 @@ func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 		d.err = err
 		return ""
 	}
-	d.say("Sign a file. cosign waits until somebody has signed in, and goes on with the token that Dex gives it.", shellescape.QuoteCommand(sign))
+	if !d.say("Sign a file. cosign waits until somebody has signed in, and goes on with the token that Dex gives it.", shellescape.QuoteCommand(sign)) {
+		return ""
+	}
 	// This limit is shorter than cosign's own: at its own limit, cosign asks for a code at the terminal, and there may be no
 	// terminal.
 	ctx, cancel := context.WithTimeoutCause(d.ctx, how.limit-5*time.Second, fmt.Errorf("nobody signed in within %s", console.Duration(how.limit)))
@@ -89,7 +92,7 @@ func (d *Demo) signIn(how flow, artifact, bundle string) (identity string) {
 	page := &pageFinder{page: regexp.MustCompile(regexp.QuoteMeta(d.Config.Issuer()) + `/\S+\n`), found: func(page string) { d.invite(how, page) }}
 	_, err = command.Combined(ctx, command.New(ctx, d.Config.Home(), env, d.Config.Program(sign[0]), sign[1:]...), page)
 	if err == nil {
-		printOutput(string(page.said))
+		d.said(string(page.said))
 		identity, err = emailOf(bundle)
 	}
 	if err != nil {
@@ -132,7 +135,7 @@ func (d *Demo) invite(how flow, page string) {
 		what += ", and check that it has the code " + code
 	}
 	people := strings.Join(append([]string{c.Email}, c.Users...), " or ")
-	fmt.Printf("\n    %s:\n\n    %s\n\n    Sign in as %s; the password is %s.\n", what, page, people, password)
+	text := fmt.Sprintf("%s:\n\n%s\n\nSign in as %s; the password is %s.\n", what, page, people, password)
 	if !opened {
 		forward := ""
 		for _, port := range how.ports {
@@ -142,9 +145,10 @@ func (d *Demo) invite(how flow, page string) {
 		if err != nil {
 			host = "THIS-MACHINE"
 		}
-		fmt.Printf("    If the browser is on another machine, run this there first:\n\n    ssh -N%s %s\n\n", forward, host)
+		text += fmt.Sprintf("If the browser is on another machine, run this there first:\n\nssh -N%s %s\n\n", forward, host)
 	}
-	fmt.Printf("    This waits for %s; Ctrl-C ends it.\n\n", console.Duration(how.limit))
+	text += fmt.Sprintf("This waits for %s; Ctrl-C ends it.", console.Duration(how.limit))
+	d.tell(event.Event{Kind: event.SignIn, Text: text})
 }
 
 // open opens a page in the user's browser, if there is one. The browser outlives this process.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"sigstore-local/magefiles/internal/demo/attack"
+	"sigstore-local/magefiles/internal/demo/event"
 )
 
 // Tamper makes every attack.
@@ -18,7 +19,7 @@ func (d *Demo) TamperWith(attacks []attack.Attack) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
-	fmt.Printf("\nAn attacker tries this stack in one way after another, and each time somebody notices. %s signs; %s attacks.\n", d.Config.Email, attack.Mallory)
+	d.tell(event.Event{Kind: event.Intro, Text: fmt.Sprintf("An attacker tries this stack in one way after another, and each time somebody notices. %s signs; %s attacks.", d.Config.Email, attack.Mallory)})
 	for _, one := range attacks {
 		attempt, err := one.Try(d.ctx, target)
 		if d.ctx.Err() != nil {
@@ -35,21 +36,12 @@ func (d *Demo) TamperWith(attacks []attack.Attack) (err error) {
 		if err != nil {
 			return fmt.Errorf("attack %d: %s %w", d.steps, did, err)
 		}
-		d.report(one, attempt, did, cut(line, 200))
+		d.tell(event.Event{
+			Kind: event.Attack, Attack: one.Name, Did: did, Command: attempt.Command, Said: attempt.Output(), Line: line, Who: one.Who, Because: one.Because,
+		})
 	}
 	if len(attacks) == 1 {
 		return d.done("The attack was noticed.", "")
 	}
 	return d.done(fmt.Sprintf("%d attacks, and each was noticed.", len(attacks)), "")
-}
-
-// report prints an attack that was noticed, and who said what.
-func (d *Demo) report(one attack.Attack, attempt attack.Attempt, did, line string) {
-	fmt.Printf("\n%d. %s\n", d.steps, did)
-	if d.lesson == nil {
-		fmt.Printf("   %s notices: %s\n", one.Who, line)
-		return
-	}
-	fmt.Printf("\n    $ %s\n    %s\n", attempt.Command, line)
-	d.look("%s notices. %s", one.Who, one.Because)
 }

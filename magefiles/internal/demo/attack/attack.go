@@ -29,7 +29,7 @@ const Mallory = "mallory@example.org"
 // Attack is one way to cheat.
 type Attack struct {
 	Name    string         // by which -only chooses the attack
-	Did     string         // what the attacker did; {signer} stands for the stack's user, {attacker} for Mallory, {entry} for Attempt.Entry
+	Did     string         // what the attacker did; {signer} stands for the stack's user, {attacker} for Mallory, "entry {entry}" for the one at Attempt.Entry
 	Who     string         // who has to notice the attack
 	Words   *regexp.Regexp // matches the words in which the attack has to be noticed
 	Because string         // why the attack is noticed
@@ -75,17 +75,21 @@ func Named(c config.Config, names string) ([]Attack, error) {
 	return chosen, nil
 }
 
+// Output is what the command printed, with the words in which the attack was refused; empty if it was not.
+func (a Attempt) Output() string {
+	if a.Said == "" && a.Refusal != nil {
+		return a.Refusal.Error()
+	}
+	return a.Said
+}
+
 // Noticed returns the line of the attempt's output that has the attack's Words. It returns an error if nobody noticed the
 // attempt, or if it was refused in other words.
 func (a Attack) Noticed(attempt Attempt) (string, error) {
 	if attempt.Refusal == nil {
 		return "", errors.New("nobody noticed")
 	}
-	said := attempt.Said
-	if said == "" {
-		said = attempt.Refusal.Error()
-	}
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(attempt.Output()) {
 		if a.Words.MatchString(line) {
 			return strings.TrimPrefix(strings.TrimSpace(line), "Error: "), nil
 		}
@@ -124,7 +128,14 @@ func (t *Target) Close() error { return t.scratch.Close() }
 
 // Did says what the attacker did.
 func (t *Target) Did(a Attack, attempt Attempt) string {
-	return strings.NewReplacer("{signer}", t.Config.Email, "{attacker}", Mallory, "{entry}", strconv.FormatUint(attempt.Entry, 10)).Replace(a.Did)
+	return did(t.Config, a, "entry "+strconv.FormatUint(attempt.Entry, 10))
+}
+
+// Plan says what the attacker is about to do to the stack of c, before it is known which entry of a log the attack is about.
+func (a Attack) Plan(c config.Config) string { return did(c, a, "an entry") }
+
+func did(c config.Config, a Attack, entry string) string {
+	return strings.NewReplacer("{signer}", c.Email, "{attacker}", Mallory, "entry {entry}", entry).Replace(a.Did)
 }
 
 // tiles says that the stack has no other logs than such of tiles. Its cosign is version 3.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/stack"
 )
 
 func TestAnAttackThatNobodyNoticesFails(t *testing.T) {
@@ -54,5 +55,32 @@ func TestEachAttackIsDescribedInFullAndFoundByItsName(t *testing.T) {
 		if at := slices.Index(names, want[0]); at < 0 || !slices.Equal(names[at:at+len(want)], want) {
 			t.Errorf("the attacks on %s are %v; those on its logs should be %v", of, names, want)
 		}
+	}
+}
+
+func TestAnAttackIsToldBeforeItIsMade(t *testing.T) {
+	c := config.Config{Stack: config.Whole, Email: "user@example.org"}
+	plans := map[string]string{}
+	for _, one := range All(c) {
+		plans[one.Name] = one.Plan(c)
+		if strings.ContainsAny(plans[one.Name], "{}") || strings.Contains(plans[one.Name], "entry 0") {
+			t.Errorf("%s: %s", one.Name, plans[one.Name])
+		}
+	}
+	for name, want := range map[string]string{
+		"rewritten-entry": "The log's operator rewrites an entry in MariaDB: it now is mallory@example.org's.",
+		"other-identity":  "mallory@example.org signs in under their own name, and signs an image that user@example.org should have signed.",
+	} {
+		if plans[name] != want {
+			t.Errorf("%s: the plan is %q, not %q", name, plans[name], want)
+		}
+	}
+	target := &Target{Stack: &stack.Stack{Config: c}}
+	rewritten, err := Named(c, "rewritten-entry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := target.Did(rewritten[0], Attempt{Entry: 7}), "The log's operator rewrites entry 7 in MariaDB: it now is mallory@example.org's."; got != want {
+		t.Errorf("after it, it is %q, not %q", got, want)
 	}
 }
