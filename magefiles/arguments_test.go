@@ -35,7 +35,7 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"logs -n=-1":       {Logs(ctx, "rekor", nil, number(-1)), "from 0"},
 		"restart nobody":   {Restart(ctx, "nobody"), "accepted are all, registry"},
 		"restart empty":    {Restart(ctx, ""), "accepted are all, registry"},
-		"restart cosign":   {Restart(ctx, "cosign"), "tuf, trillian"},
+		"restart cosign":   {Restart(ctx, "cosign"), "tuf, page, trillian"},
 		"tamper nothing":   {Demo.Tamper(Demo{}, ctx, nil, text("")), "changed-image, moved-signature"},
 		"tamper nobody":    {Demo.Tamper(Demo{}, ctx, nil, text("own-ca,own-dog")), `"own-dog"`},
 		"tamper yaml":      {Demo.Tamper(Demo{}, ctx, text("yaml"), nil), `-o is "yaml"; accepted is one of text, json`},

@@ -119,9 +119,10 @@ func fulcio(c config.Config) service.Service {
 		Address:   c.URL(config.Fulcio),
 		// To answer, Fulcio reads the CA's chain from the token.
 		Ready: service.Answers(c.URL(config.Fulcio) + "/api/v2/trustBundle"),
+		// Dex logs no token that it gives to a client with a password. A request that Fulcio has granted came with one.
 		Passes: []service.Passage{
-			{Line: certified("v1beta"), From: "cosign", To: "fulcio", What: "certificate request"},
-			{Line: certified("v2"), From: bundler(c), To: "fulcio", What: "certificate request"},
+			{Line: certified("v1beta"), From: "cosign", To: "fulcio", What: "ID token, certificate request"},
+			{Line: certified("v2"), From: bundler(c), To: "fulcio", What: "ID token, certificate request"},
 		},
 	}
 }

@@ -35,6 +35,7 @@ func components() []component {
 		rekorTilesComponent(),
 		tilesComponent(),
 		tufComponent(),
+		pageComponent(),
 	}
 }
 

@@ -126,8 +126,8 @@ func TestTheProgramsAreThoseThatGoModPins(t *testing.T) {
 
 func TestEachStackHasItsServicesAndBuildsNoOthers(t *testing.T) {
 	for kind, want := range map[config.Stack]string{
-		config.Tutorial: "registry mariadb log-server log-signer rekor ct dex fulcio",
-		config.Tiles:    "registry tesseract dex fulcio tsa rekor-tiles tiles tuf",
+		config.Tutorial: "registry mariadb log-server log-signer rekor ct dex fulcio page",
+		config.Tiles:    "registry tesseract dex fulcio tsa rekor-tiles tiles tuf page",
 	} {
 		c := testConfig(t, "SIGLOCAL_STACK="+string(kind))
 		if got := strings.Join(stack.Names(services(c)), " "); got != want {

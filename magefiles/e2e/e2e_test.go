@@ -305,7 +305,7 @@ func (s *stack) checkModes() {
 
 func (s *stack) checkSecrets() {
 	secrets := s.secrets()
-	if len(secrets) != 6 {
+	if len(secrets) != 7 {
 		s.t.Fatalf("there are %d secrets", len(secrets))
 	}
 	for name, secret := range secrets {

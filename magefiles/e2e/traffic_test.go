@@ -27,11 +27,11 @@ func TestWhatPassesIsToldInItsOrder(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[config.Stack][]string{
 		config.Tutorial: {
-			"browser dex sign-in", "cosign fulcio certificate request", "ct log-server certificate", "fulcio ct SCT", "cosign rekor entry",
+			"browser dex sign-in", "cosign fulcio ID token, certificate request", "ct log-server certificate", "fulcio ct SCT", "cosign rekor entry",
 			"cosign registry signature",
 		},
 		config.Tiles: {
-			"browser dex sign-in", "cosign fulcio certificate request", "fulcio tesseract SCT", "cosign tsa timestamp", "cosign tiles entry",
+			"browser dex sign-in", "cosign fulcio ID token, certificate request", "fulcio tesseract SCT", "cosign tsa timestamp", "cosign tiles entry",
 			"tiles rekor-tiles entry", "cosign registry signature",
 		},
 	} {

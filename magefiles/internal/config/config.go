@@ -45,6 +45,7 @@ var (
 	TSA        = Port{"TSA", 3004}
 	RekorTiles = Port{"REKOR_TILES", 3003} // by which clients read and write Rekor v2's log
 	TUF        = Port{"TUF", 8080}
+	Page       = Port{"PAGE", 8088} // of the stack in the browser
 
 	RekorTilesHTTP = Port{"REKOR_TILES_HTTP", 3002} // of Rekor v2's own server
 	TesseractHTTP  = Port{"TESSERACT_HTTP", 6963}   // of TesseraCT's own server
@@ -55,7 +56,7 @@ var (
 
 // shared lists the ports above.
 func shared() []Port {
-	return []Port{Registry, LogServer, Rekor, CT, CTTiles, TesseractHTTP, Dex, Fulcio, TSA, RekorTiles, RekorTilesHTTP, TUF, Debug, Callback}
+	return []Port{Registry, LogServer, Rekor, CT, CTTiles, TesseractHTTP, Dex, Fulcio, TSA, RekorTiles, RekorTilesHTTP, TUF, Page, Debug, Callback}
 }
 
 // Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
@@ -69,9 +70,10 @@ const (
 	CTKeyPassword    Secret = "ct-key-password"
 	DexPassword      Secret = "dex-password"
 	CosignPassword   Secret = "cosign-password"
+	PageToken        Secret = "page-token" // lets who has it change something by the page
 )
 
-var secrets = []Secret{DatabasePassword, HSMPIN, HSMSOPIN, CTKeyPassword, DexPassword, CosignPassword}
+var secrets = []Secret{DatabasePassword, HSMPIN, HSMSOPIN, CTKeyPassword, DexPassword, CosignPassword, PageToken}
 
 // ProtectsFile is the path of the file or folder that was made with the secret s and is of no use without it; empty if a new secret
 // can take the place of s at any time.
@@ -659,6 +661,9 @@ func (c Config) RekorV2Origin() string { return "localhost" }
 
 // TUFMirror is the URL of the TUF repository.
 func (c Config) TUFMirror() string { return "http://" + c.Localhost(TUF) }
+
+// PageURL is the URL of the stack in the browser.
+func (c Config) PageURL() string { return "http://" + c.Localhost(Page) }
 
 // Image is the reference of a repository in the stack's registry.
 func (c Config) Image(repository string) string { return c.Localhost(Registry) + "/" + repository }

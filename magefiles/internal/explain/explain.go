@@ -64,8 +64,8 @@ func (d Drawing) SetState(name string, state service.State) {
 	d.parts[i].state = state
 }
 
-// words says what a use is for.
-func words(use service.Use) string {
+// Words says what a use is for.
+func Words(use service.Use) string {
 	if use.To == "" && use.Signs != "" {
 		return "sign " + use.Signs
 	}
@@ -75,8 +75,8 @@ func words(use service.Use) string {
 // files are the folders below the state folder whose files are used.
 var files = []string{"data", "keys", "secrets", "trust"}
 
-// at is the service or the token that Use.Of names; empty if it names a file.
-func at(name string) string {
+// At is the service or the token that Use.Of names; empty if it names a file.
+func At(name string) string {
 	name, _, _ = strings.Cut(name, "/")
 	if slices.Contains(files, name) {
 		return ""
@@ -84,14 +84,14 @@ func at(name string) string {
 	return name
 }
 
-// place is Use.Of in words for people.
-func place(c config.Config, name string) string {
+// Place is Use.Of in words for people.
+func Place(c config.Config, name string) string {
 	_, database, _ := strings.Cut(name, "/")
 	switch {
 	case name == service.Token:
 		return tokenName(c)
-	case at(name) != "" && database != "":
-		return at(name) + ", database " + database
+	case At(name) != "" && database != "":
+		return At(name) + ", database " + database
 	default:
 		return name
 	}
@@ -149,14 +149,14 @@ func (p part) write(out *strings.Builder, c config.Config, parts []part) {
 		fmt.Fprintf(out, "\n  %-*s  %-*s  %s\n    at %s\n", names, p.Name, states, p.state, p.About, addresses(c, p.Service))
 	}
 	for _, use := range p.Uses {
-		line, head := "    "+words(use)+" ", "─"
-		if at(use.Of) != "" {
+		line, head := "    "+Words(use)+" ", "─"
+		if At(use.Of) != "" {
 			head = "▶"
 		}
-		fmt.Fprintf(out, "%s%s%s %s\n", line, strings.Repeat("─", max(1, arrowEnd-utf8.RuneCountInString(line))), head, place(c, use.Of))
+		fmt.Fprintf(out, "%s%s%s %s\n", line, strings.Repeat("─", max(1, arrowEnd-utf8.RuneCountInString(line))), head, Place(c, use.Of))
 	}
 	// The keys that it publishes are in the list of keys.
-	published := slices.DeleteFunc(slices.Clone(p.Publishes), func(name string) bool { return at(name) == "" })
+	published := slices.DeleteFunc(slices.Clone(p.Publishes), func(name string) bool { return At(name) == "" })
 	if len(published) > 0 {
 		fmt.Fprintf(out, "    names %s, and their keys\n", strings.Join(published, ", "))
 	}
@@ -170,7 +170,7 @@ func writeKeys(out *strings.Builder, c config.Config, parts []part) {
 			if use.Signs == "" {
 				continue
 			}
-			fmt.Fprintf(out, "  %-24s %s signs %s\n", place(c, use.Of), p.Name, use.Signs)
+			fmt.Fprintf(out, "  %-24s %s signs %s\n", Place(c, use.Of), p.Name, use.Signs)
 			if known := knowing(parts, p.Name, use.Public); len(known) > 0 {
 				fmt.Fprintf(out, "  %-24s as %s to %s\n", "", use.Public, strings.Join(known, ", "))
 			}
@@ -204,15 +204,15 @@ func (d Drawing) Whole() diagram.Diagram {
 			box.Shape = diagram.Cylinder
 		}
 		if p.state != "" {
-			box.State, box.Mood = string(p.state), mood(p.state)
+			box.State, box.Mood = string(p.state), Mood(p.state)
 			box.Lines = append(box.Lines, address(c, p.Service))
 		}
 		for _, use := range p.Uses {
-			if to := at(use.Of); to != "" {
-				whole.Arrows = append(whole.Arrows, diagram.Arrow{From: p.Name, To: to, Label: words(use)})
+			if to := At(use.Of); to != "" {
+				whole.Arrows = append(whole.Arrows, diagram.Arrow{From: p.Name, To: to, Label: Words(use)})
 			}
 			if use.Signs != "" {
-				box.Marked = append(box.Marked, "signs "+use.Signs, "key: "+place(c, use.Of))
+				box.Marked = append(box.Marked, "signs "+use.Signs, "key: "+Place(c, use.Of))
 			}
 		}
 		whole.Boxes = append(whole.Boxes, box)
@@ -273,7 +273,8 @@ func (d Drawing) Unknown() []string {
 	return names
 }
 
-func mood(state service.State) diagram.Mood {
+// Mood is what a state means.
+func Mood(state service.State) diagram.Mood {
 	switch state {
 	case service.Ready:
 		return diagram.Well

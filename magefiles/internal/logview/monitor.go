@@ -103,15 +103,8 @@ func (log Log) Look(ctx context.Context, all bool, each func(rekorlog.Entry) err
 	if err := os.MkdirAll(log.folder, 0o700); err != nil {
 		return older, newer, err
 	}
-	kept := filepath.Join(log.folder, "checkpoint")
-	text, err := os.ReadFile(kept)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if older, err = log.Kept(); err != nil {
 		return older, newer, err
-	}
-	if err == nil {
-		if older, err = log.Parse(string(text)); err != nil {
-			return older, newer, fmt.Errorf("%s: %w: it was kept of another log, or damaged; without it the next look is a first one", kept, err)
-		}
 	}
 	if newer, err = log.Checkpoint(ctx); err != nil {
 		return older, newer, err
@@ -145,7 +138,26 @@ func (log Log) Look(ctx context.Context, all bool, each func(rekorlog.Entry) err
 	if err != nil {
 		return older, newer, err
 	}
-	return older, newer, renameio.WriteFile(kept, []byte(newer.Text), 0o600)
+	return older, newer, renameio.WriteFile(log.kept(), []byte(newer.Text), 0o600)
+}
+
+// kept is the file of the checkpoint that the last look has kept.
+func (log Log) kept() string { return filepath.Join(log.folder, "checkpoint") }
+
+// Kept is the checkpoint that the last look has kept; zero if there was none.
+func (log Log) Kept() (checkpoint.Checkpoint, error) {
+	text, err := os.ReadFile(log.kept())
+	if errors.Is(err, os.ErrNotExist) {
+		return checkpoint.Checkpoint{}, nil
+	}
+	if err != nil {
+		return checkpoint.Checkpoint{}, err
+	}
+	older, err := log.Parse(string(text))
+	if err != nil {
+		return older, fmt.Errorf("%s: %w: it was kept of another log, or damaged; without it the next look is a first one", log.kept(), err)
+	}
+	return older, nil
 }
 
 // agree finds out whether two checkpoints are of one history, and keeps both in a file as evidence if they are not.

@@ -103,7 +103,7 @@ func (log Log) foundEntry(entry rekorlog.Entry, what rekorlog.Description, named
 		if !signer.From.IsZero() {
 			shown.From, shown.To = &signer.From, &signer.To
 		}
-		shown.OtherCA = signer.Identity != "" && !log.certified(signer)
+		shown.OtherCA = signer.Identity != "" && !log.Certified(signer)
 		one.Signers = append(one.Signers, shown)
 	}
 	return one

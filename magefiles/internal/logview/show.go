@@ -88,14 +88,14 @@ func entries(size uint64) string {
 	}
 }
 
-// certified says whether the stack's CA has certified a signer's identity.
-func (log Log) certified(signer rekorlog.Signer) bool {
+// Certified says whether the stack's CA has certified a signer's identity.
+func (log Log) Certified(signer rekorlog.Signer) bool {
 	return log.ca != nil && signer.CertifiedBy(log.ca)
 }
 
 // whoSigned describes a signer, with a warning if another CA than the stack's has certified the identity.
 func (log Log) whoSigned(signer rekorlog.Signer) string {
-	if signer.Identity == "" || log.certified(signer) {
+	if signer.Identity == "" || log.Certified(signer) {
 		return signer.String()
 	}
 	return signer.String() + " (by a CA that is not this stack's: anybody can say that)"

@@ -25,6 +25,9 @@ type Signer struct {
 	certificate *x509.Certificate
 }
 
+// Certificate is what certifies the identity; nil for a key.
+func (s Signer) Certificate() *x509.Certificate { return s.certificate }
+
 // CertifiedBy says whether the CA with the certificate ca has certified the identity. Rekor accepts certificates of any CA.
 func (s Signer) CertifiedBy(ca *x509.Certificate) bool {
 	return s.certificate != nil && s.certificate.CheckSignatureFrom(ca) == nil
@@ -137,14 +140,27 @@ func signerOf(certified bool, der []byte) (Signer, bool) {
 	} else if len(certificate.URIs) > 0 {
 		signer.Identity = certificate.URIs[0].String()
 	}
+	if signer.Issuer, err = issuerOf(certificate); err != nil {
+		return Signer{}, false
+	}
+	return signer, true
+}
+
+// Issuer is who vouches for the identity that Fulcio has certified; empty if the certificate does not say so.
+func Issuer(certificate *x509.Certificate) string {
+	issuer, _ := issuerOf(certificate)
+	return issuer
+}
+
+func issuerOf(certificate *x509.Certificate) (issuer string, err error) {
 	for _, extension := range certificate.Extensions {
 		if extension.Id.Equal(IssuerExtension) {
-			if _, err := asn1.Unmarshal(extension.Value, &signer.Issuer); err != nil {
-				return Signer{}, false
+			if _, err := asn1.Unmarshal(extension.Value, &issuer); err != nil {
+				return "", err
 			}
 		}
 	}
-	return signer, true
+	return issuer, nil
 }
 
 // IssuerExtension is where Fulcio keeps the issuer, as a UTF8String

@@ -73,6 +73,8 @@ type Entry struct {
 	UUID       string    // empty in Rekor v2, which gives none
 	Body       []byte    // JSON
 	Integrated time.Time // zero in Rekor v2, which keeps no time
+	Promise    []byte    // the signed entry timestamp, by which the log promises to have the entry; empty in Rekor v2
+	LogID      string    // that the promise names, as hex; empty in Rekor v2
 	Proof      Proof
 }
 

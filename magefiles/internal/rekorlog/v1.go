@@ -5,8 +5,11 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -212,9 +215,11 @@ func (l V1) Search(ctx context.Context, query Query, limit int) (Found, error) {
 type wireEntry struct {
 	Body           []byte
 	LogIndex       uint64
+	LogID          string
 	IntegratedTime int64 // seconds since 1970
 	Verification   struct {
-		InclusionProof struct {
+		SignedEntryTimestamp []byte
+		InclusionProof       struct {
 			TreeSize             uint64
 			RootHash, Checkpoint string
 			Hashes               []string
@@ -230,6 +235,7 @@ func (w wireEntry) entry(uuid string) (Entry, error) {
 	}
 	return Entry{
 		Index: w.LogIndex, UUID: uuid, Body: w.Body, Integrated: time.Unix(w.IntegratedTime, 0).UTC(),
+		Promise: w.Verification.SignedEntryTimestamp, LogID: w.LogID,
 		Proof: Proof{Size: shown.TreeSize, Root: hashes[0], Hashes: hashes[1:], Checkpoint: shown.Checkpoint},
 	}, nil
 }
@@ -244,6 +250,26 @@ func decode(texts []string) ([][]byte, error) {
 		hashes = append(hashes, hash)
 	}
 	return hashes, nil
+}
+
+// CheckPromise returns an error unless the log's key has signed the promise that comes with an entry of Rekor v1: the entry's body,
+// time, log ID and index as JSON in canonical form (https://github.com/sigstore/rekor/blob/main/pkg/util/signer.go and RFC 8785).
+func CheckPromise(log Log, e Entry) error {
+	v1, ok := log.(V1)
+	if !ok {
+		return errors.New("a log of version 2 makes no promises: an entry is in the tree before the client gets its answer")
+	}
+	id, err := json.Marshal(e.LogID)
+	if err != nil {
+		return err
+	}
+	signed := fmt.Appendf(nil, `{"body":%q,"integratedTime":%d,"logID":%s,"logIndex":%d}`,
+		base64.StdEncoding.EncodeToString(e.Body), e.Integrated.Unix(), id, e.Index)
+	digest := sha256.Sum256(signed)
+	if !ecdsa.VerifyASN1(v1.key, digest[:], e.Promise) {
+		return errors.New("the log's key has not signed this promise for this entry")
+	}
+	return nil
 }
 
 // ask asks the log's API.

@@ -67,6 +67,9 @@ var frame = regexp.MustCompile(`^\t\S+\.go:\d+$`)
 // color matches the colors that zap gives to a line of text.
 var color = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
+// WithoutColor is a line of a log without the colors of zap's.
+func WithoutColor(line string) string { return color.ReplaceAllString(line, "") }
+
 // withoutTraces is lines without the stack traces and colors of zap's lines of text. They stay in the log, and are not shown elsewhere.
 func withoutTraces(lines []string) []string {
 	var kept []string
@@ -75,7 +78,7 @@ func withoutTraces(lines []string) []string {
 			kept = kept[:len(kept)-1]
 			continue
 		}
-		kept = append(kept, color.ReplaceAllString(line, ""))
+		kept = append(kept, WithoutColor(line))
 	}
 	return kept
 }

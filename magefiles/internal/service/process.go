@@ -22,6 +22,10 @@ type process struct {
 // running finds the daemon of s; ok says whether it lives.
 func (e *Engine) running(s Service) (p process, ok bool, err error) {
 	p.pidFile = e.pidFile(s)
+	if s.Name == e.Self {
+		p.pid = os.Getpid()
+		return p, true, nil
+	}
 	p.pid, err = lock.Holder(p.pidFile)
 	return p, p.pid != 0, err
 }
@@ -50,13 +54,16 @@ func (p process) signal(sig os.Signal) error {
 // lastStart reads when s was last started, and as which process, from its PID file. A service that was stopped leaves
 // an empty file.
 func (e *Engine) lastStart(s Service) (pid int, since time.Time) {
-	content, err := os.ReadFile(e.pidFile(s))
-	if err != nil {
-		return 0, time.Time{}
-	}
-	pid, err = strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return 0, time.Time{}
+	if s.Name == e.Self {
+		pid = os.Getpid()
+	} else {
+		content, err := os.ReadFile(e.pidFile(s))
+		if err != nil {
+			return 0, time.Time{}
+		}
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(content))); err != nil {
+			return 0, time.Time{}
+		}
 	}
 	info, err := os.Stat(e.pidFile(s))
 	if err != nil {

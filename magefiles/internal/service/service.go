@@ -96,6 +96,9 @@ type Use struct {
 
 // Engine starts and stops services as its configuration says.
 type Engine struct {
+	// Self is the name of the service that this process itself is; empty if it is none. Its PID file must not be opened: when a
+	// process closes a file, it gives up all locks that it has on that file (fcntl(2)), and would pass for dead.
+	Self    string
 	Config  config.Config
 	Console *console.Console
 	// StartTimeout is how long a service may take until it is ready.

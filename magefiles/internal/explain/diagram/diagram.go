@@ -11,6 +11,10 @@ type Diagram struct {
 	Down bool
 	// Theme says which colours an SVG has.
 	Theme Theme
+	// Links makes an SVG part of a page that is about its boxes: each is a link to this path and its name. The SVG then has no
+	// style sheet of its own, and the page has StyleSheet. What belongs to a box or an arrow is an element of the class part, with its
+	// name in the attribute data-part, or of the class arrow, with data-from and data-to. Empty for an SVG that stands alone.
+	Links string
 }
 
 // Theme says which colours an SVG has.

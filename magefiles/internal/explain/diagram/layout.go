@@ -49,6 +49,15 @@ type way struct {
 	backward bool // the arrow's head is at the first
 }
 
+// ends are the names of the boxes at which the arrow begins and ends.
+func (w way) ends() (from, to string) {
+	from, to = w.items[0].box.Name, w.items[len(w.items)-1].box.Name
+	if w.backward {
+		return to, from
+	}
+	return from, to
+}
+
 // turned is a copy of the item, with its coordinates exchanged if turn is true.
 func (it *item) turned(turn bool) item {
 	other := *it

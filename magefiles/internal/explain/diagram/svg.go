@@ -53,6 +53,21 @@ func (t Theme) style() string {
 	}
 }
 
+// StyleSheet is the style sheet of pictures in a page. Its rules are about elements within an svg of the class diagram.
+func StyleSheet() string {
+	var out strings.Builder
+	within := func(rules, indent string) {
+		for rule := range strings.Lines(strings.TrimSpace(rules)) {
+			out.WriteString(indent + "svg.diagram " + strings.TrimRight(rule, "\n") + "\n")
+		}
+	}
+	within(light, "")
+	out.WriteString("@media (prefers-color-scheme: dark) {\n")
+	within(dark, "  ")
+	out.WriteString("}\n")
+	return out.String()
+}
+
 // lidDepth is the height of half of a cylinder's lid, in pixels.
 const lidDepth = 7.0
 
@@ -61,23 +76,46 @@ func SVG(d Diagram) string {
 	l := arrange(d)
 	var out strings.Builder
 	title := html.EscapeString(d.Title)
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="img"`, l.width, l.height, l.width, l.height)
+	role := "img"
+	if d.Links != "" {
+		role = `group" aria-label="Parts, and arrows to what they use` // with links within
+	}
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="%s"`, l.width, l.height, l.width, l.height, role)
 	if title != "" {
 		fmt.Fprintf(&out, " aria-label=\"%s\">\n<title>%s</title", title, title)
 	}
-	fmt.Fprintf(&out, ">\n<style>%s</style>\n", d.Theme.style())
+	if d.Links == "" {
+		fmt.Fprintf(&out, ">\n<style>%s</style>\n", d.Theme.style())
+	} else {
+		out.WriteString(" class=\"diagram\">\n")
+	}
 	out.WriteString(`<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse">` +
 		`<path class="head" d="M0 0L10 5L0 10z"/></marker></defs>` + "\n" + `<rect class="page" width="100%" height="100%"/>` + "\n")
 	if title != "" {
 		fmt.Fprintf(&out, `<text class="title" x="%.0f" y="%.0f">%s</text>`+"\n", margin, margin+14, title)
 	}
 	for _, w := range l.ways {
+		if d.Links != "" {
+			from, to := w.ends()
+			fmt.Fprintf(&out, `<g class="arrow" data-from="%s" data-to="%s">`+"\n", html.EscapeString(from), html.EscapeString(to))
+		}
 		w.draw(&out, d.Down)
+		if d.Links != "" {
+			out.WriteString("</g>\n")
+		}
 	}
 	for _, column := range l.columns {
 		for _, it := range column {
-			if it.box != nil {
-				it.drawBox(&out)
+			if it.box == nil {
+				continue
+			}
+			if d.Links != "" {
+				name := html.EscapeString(it.box.Name)
+				fmt.Fprintf(&out, `<a class="part" href="%s%s" data-part="%s">`+"\n", html.EscapeString(d.Links), name, name)
+			}
+			it.drawBox(&out)
+			if d.Links != "" {
+				out.WriteString("</a>\n")
 			}
 		}
 	}

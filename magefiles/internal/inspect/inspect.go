@@ -1,0 +1,399 @@
+// Package inspect verifies Sigstore bundles and the signatures of images, and shows each check that a verifier makes. The verdict, and
+// the outcome of each check, is that of sigstore-go (https://github.com/sigstore/sigstore-go).
+package inspect
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/tlog"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+)
+
+// Check is one thing that a verifier checks.
+type Check struct {
+	Name     string   // short, and the same in every report
+	Title    string   // for people: what holds if it passes
+	Compared string   // what was compared with what
+	Attacks  []string // the names of the attacks that it is there for (package attack)
+	Outcome  Outcome
+	Detail   string // what sigstore-go said, or why it was not checked
+}
+
+// Outcome is how a check ended.
+type Outcome string
+
+// The outcomes of a check.
+const (
+	Passed  Outcome = "passed"
+	Failed  Outcome = "failed"
+	Skipped Outcome = "skipped" // the signature has nothing to check here, or the reader has not said what to expect
+)
+
+// Subject is what a signature should be about.
+type Subject struct {
+	Digest string // of the artifact, such as sha256:0123…; empty if it is not known
+}
+
+// Expected is who should have signed.
+type Expected struct {
+	Identity, Issuer string // of a signature with a certificate
+	KeyPEM           []byte // of a signature with a key; empty if no key is trusted
+}
+
+// Report is what a verifier says of a signature.
+type Report struct {
+	OK          bool
+	Verdict     string // what is verified, or sigstore-go's error
+	Checks      []Check
+	Certificate *x509.Certificate // nil for a signature with a key
+	Entries     []Entry           // in signature logs
+	MediaType   string            // of the bundle
+}
+
+// Entry is an entry in a signature log that comes with a signature.
+type Entry struct {
+	Log        string // the log's URL in the trusted root; empty if the trusted root does not have the log
+	Index      uint64
+	Integrated time.Time // zero in Rekor v2, which keeps no time
+}
+
+// MaxBundle is how many bytes a bundle may have.
+const MaxBundle = 8 << 20
+
+// Digest is the digest of what r holds, such as sha256:0123….
+func Digest(r io.Reader) (string, error) {
+	hash := sha256.New()
+	if _, err := io.Copy(hash, r); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// Bundle verifies a bundle (https://docs.sigstore.dev/about/bundle/) in JSON. Its error says that content is none.
+func Bundle(trusted root.TrustedMaterial, content []byte, subject Subject, expected Expected) (Report, error) {
+	if len(content) > MaxBundle {
+		return Report{}, fmt.Errorf("the bundle has %d bytes; accepted are at most %d", len(content), MaxBundle)
+	}
+	var held bundle.Bundle
+	if err := held.UnmarshalJSON(content); err != nil {
+		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
+	}
+	v := &verifier{trusted: trusted, entity: &held, subject: subject, expected: expected}
+	v.report.MediaType = held.GetMediaType()
+	return v.run()
+}
+
+// verifier makes the checks of one signature.
+type verifier struct {
+	trusted  root.TrustedMaterial
+	entity   *bundle.Bundle
+	subject  Subject
+	expected Expected
+
+	report  Report
+	leaf    *x509.Certificate
+	content verify.VerificationContent
+	signed  verify.SignatureContent
+	times   []time.Time // of the signature, by a log's or a timestamp authority's word
+}
+
+func (v *verifier) run() (Report, error) {
+	var err error
+	if v.content, err = v.entity.VerificationContent(); err != nil {
+		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
+	}
+	if v.signed, err = v.entity.SignatureContent(); err != nil {
+		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
+	}
+	v.leaf = v.content.Certificate()
+	v.report.Certificate = v.leaf
+	if len(v.expected.KeyPEM) > 0 && v.leaf == nil {
+		if v.trusted, err = withKey(v.trusted, v.expected.KeyPEM); err != nil {
+			return Report{}, err
+		}
+	}
+	entries, err := v.entity.TlogEntries()
+	if err != nil {
+		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
+	}
+	v.checkEntries(entries)
+	v.checkTimestamps()
+	if v.leaf != nil {
+		v.checkCertificate()
+	}
+	v.checkSignature()
+	v.checkIdentity()
+	v.judge()
+	return v.report, nil
+}
+
+// withKey is trust in a key as well.
+func withKey(trusted root.TrustedMaterial, text []byte) (root.TrustedMaterial, error) {
+	key, err := cryptoutils.UnmarshalPEMToPublicKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("the public key: %w; accepted is one in PEM", err)
+	}
+	verifier, err := signature.LoadDefaultVerifier(key)
+	if err != nil {
+		return nil, fmt.Errorf("the public key: %w", err)
+	}
+	only := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
+		return root.NewExpiringKey(verifier, time.Time{}, time.Time{}), nil
+	})
+	return root.TrustedMaterialCollection{trusted, only}, nil
+}
+
+// check adds a check. It has failed if err is not nil.
+func (v *verifier) check(c Check, err error) bool {
+	c.Outcome = Passed
+	if err != nil {
+		c.Outcome, c.Detail = Failed, err.Error()
+	}
+	v.report.Checks = append(v.report.Checks, c)
+	return err == nil
+}
+
+// skip adds a check that is not made.
+func (v *verifier) skip(c Check, why string) {
+	c.Outcome, c.Detail = Skipped, why
+	v.report.Checks = append(v.report.Checks, c)
+}
+
+func (v *verifier) checkEntries(entries []*tlog.Entry) {
+	c := Check{
+		Name: "entry", Title: "The signature is in a log that the trusted root has",
+		Attacks: []string{"rewritten-entry", "rewritten-tile", "dated-back"},
+	}
+	if len(entries) == 0 {
+		c.Compared = "The bundle holds no entry of a log."
+		v.check(c, errors.New("nobody could notice a signature that is in no log: a verifier has to be told to do without, as with cosign's --insecure-ignore-tlog"))
+		return
+	}
+	var words []string
+	for _, one := range entries {
+		entry := Entry{Index: uint64(max(0, one.LogIndex())), Integrated: one.IntegratedTime()}
+		if one.IntegratedTime().Unix() == 0 {
+			entry.Integrated = time.Time{}
+		}
+		id := hex.EncodeToString([]byte(one.LogKeyID()))
+		name := "a log with the key ID " + id + ", which the trusted root does not have"
+		if log, ok := v.trusted.RekorLogs()[id]; ok {
+			entry.Log, name = log.BaseURL, "the log at "+log.BaseURL
+		}
+		v.report.Entries = append(v.report.Entries, entry)
+		proof := "The log's promise (SET)"
+		switch {
+		case one.HasInclusionProof() && one.HasInclusionPromise():
+			proof = "The log's promise (SET), and the root that the inclusion proof leads to,"
+		case one.HasInclusionProof():
+			proof = "The root that the inclusion proof leads to"
+		}
+		words = append(words, fmt.Sprintf("%s for entry %d, with the key of %s; what the entry says, with the signature and its signer.", proof, one.LogIndex(), name))
+	}
+	c.Compared = strings.Join(words, " ")
+	stamps, err := verify.VerifyTlogEntry(v.entity, v.trusted, 1, true)
+	v.check(c, err)
+	for _, one := range stamps {
+		v.times = append(v.times, one.Time)
+	}
+}
+
+func (v *verifier) checkTimestamps() {
+	c := Check{Name: "timestamp", Title: "A timestamp authority of the trusted root says when", Attacks: []string{"stolen-key", "dated-back"}}
+	stamps, err := v.entity.Timestamps()
+	if err == nil && len(stamps) == 0 {
+		v.skip(c, "The bundle holds no timestamp. A log of Rekor v1 says when the entry came; one of Rekor v2 does not.")
+		return
+	}
+	c.Compared = fmt.Sprintf("%d timestamp (RFC 3161) over the signature, with the certificates of the trusted root's timestamp authorities.", len(stamps))
+	verified, problems, err := verify.VerifySignedTimestamp(v.entity, v.trusted)
+	if err == nil && len(verified) == 0 {
+		err = errors.Join(append([]error{errors.New("no timestamp holds")}, problems...)...)
+	}
+	v.check(c, err)
+	for _, one := range verified {
+		v.times = append(v.times, one.Time)
+	}
+}
+
+func (v *verifier) checkCertificate() {
+	// Whether the CA has certified the key does not depend on when the signature was made; the next check is about that.
+	ca := Check{
+		Name: "certificate", Title: "A CA of the trusted root has issued the certificate",
+		Compared: fmt.Sprintf("The certificate's signature, with the keys of the CAs of the trusted root. The certificate names %q as its issuer.", v.leaf.Issuer),
+		Attacks:  []string{"own-ca"},
+	}
+	chains, err := verify.VerifyLeafCertificate(v.leaf.NotBefore.Add(time.Second), v.leaf, v.trusted)
+	issued := v.check(ca, err)
+
+	valid := Check{
+		Name: "validity", Title: "It was made while the certificate was valid",
+		Compared: fmt.Sprintf("The time of the signature, %s, with the certificate's time, from %s to %s.", v.when(), clock(v.leaf.NotBefore), clock(v.leaf.NotAfter)),
+		Attacks:  []string{"stolen-key", "dated-back"},
+	}
+	switch {
+	case !issued:
+		v.skip(valid, "The certificate counts for nothing.")
+	case len(v.times) == 0:
+		v.check(valid, errors.New("nobody's word says when the signature was made"))
+	default:
+		for _, at := range v.times {
+			var made [][]*x509.Certificate
+			if made, err = verify.VerifyLeafCertificate(at, v.leaf, v.trusted); err != nil {
+				break
+			}
+			chains = made
+		}
+		v.check(valid, err)
+	}
+
+	sct := Check{
+		Name: "sct", Title: "A CT log of the trusted root has promised to publish the certificate",
+		Compared: "The signed certificate timestamp (SCT) within the certificate, with the keys of the CT logs.",
+		Attacks:  []string{"secret-certificate", "other-ct-log"},
+	}
+	if !issued {
+		v.skip(sct, "The SCT is about the certificate and its issuer, and no CA of the trusted root has issued it.")
+		return
+	}
+	v.check(sct, verify.VerifySignedCertificateTimestamp(chains, 1, v.trusted))
+}
+
+func clock(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
+
+// when is the time of the signature in words.
+func (v *verifier) when() string {
+	if len(v.times) == 0 {
+		return "which nobody says"
+	}
+	var words []string
+	for _, one := range v.times {
+		words = append(words, clock(one))
+	}
+	return strings.Join(words, " and ")
+}
+
+// own is the digest that the bundle itself says that it is about; nil for a statement, which names its subjects.
+func (v *verifier) own() []byte {
+	if message := v.signed.MessageSignatureContent(); message != nil {
+		return message.Digest()
+	}
+	return nil
+}
+
+func (v *verifier) checkSignature() {
+	signer := "the key in the certificate"
+	if v.leaf == nil {
+		signer = "the public key that is expected"
+	}
+	c := Check{
+		Name: "signature", Title: "The signature is by that key", Attacks: []string{"own-key"},
+		Compared: fmt.Sprintf("The signature over the artifact's digest sha256:%x, with %s.", v.own(), signer),
+	}
+	digest := Check{
+		Name: "digest", Title: "It is about this artifact", Attacks: []string{"changed-image", "moved-signature"},
+	}
+	var err error
+	if own := v.own(); own != nil {
+		err = verify.VerifySignatureWithArtifactDigests(v.signed, v.content, v.trusted, []verify.ArtifactDigest{{Algorithm: "sha256", Digest: own}})
+		digest.Compared = fmt.Sprintf("The digest that was signed, sha256:%x, with that of the artifact, %s.", own, v.subject.Digest)
+	} else {
+		c.Compared = fmt.Sprintf("The signature over the statement, with %s.", signer)
+		err = verify.VerifySignature(v.signed, v.content, v.trusted)
+		digest.Compared = fmt.Sprintf("The digests of the statement's subjects, with that of the artifact, %s.", v.subject.Digest)
+	}
+	if v.leaf == nil && len(v.expected.KeyPEM) == 0 {
+		err = errors.New("it was made with a key, and no public key is expected")
+	}
+	fits := v.check(c, err)
+	algorithm, hexed, _ := strings.Cut(v.subject.Digest, ":")
+	want, err := hex.DecodeString(hexed)
+	switch {
+	case v.subject.Digest == "":
+		digest.Compared = ""
+		v.skip(digest, "What was signed was not named.")
+	case !fits:
+		v.skip(digest, "The signature counts for nothing.")
+	default:
+		if err == nil {
+			err = verify.VerifySignatureWithArtifactDigests(v.signed, v.content, v.trusted, []verify.ArtifactDigest{{Algorithm: algorithm, Digest: want}})
+		}
+		v.check(digest, err)
+	}
+}
+
+func (v *verifier) checkIdentity() {
+	if v.leaf == nil {
+		return
+	}
+	c := Check{Name: "identity", Title: "It is whom one expects", Attacks: []string{"other-identity"}}
+	summary, err := certificate.SummarizeCertificate(v.leaf)
+	if err == nil {
+		c.Compared = fmt.Sprintf("Whom the certificate names, %s, and who vouches for them, %s, with %s and %s.",
+			summary.SubjectAlternativeName, summary.Issuer, v.expected.Identity, v.expected.Issuer)
+		var identity verify.CertificateIdentity
+		if identity, err = verify.NewShortCertificateIdentity(v.expected.Issuer, "", v.expected.Identity, ""); err == nil {
+			err = identity.Verify(summary)
+		}
+	}
+	v.check(c, err)
+}
+
+// judge has sigstore-go verify the whole.
+func (v *verifier) judge() {
+	options := []verify.VerifierOption{verify.WithTransparencyLog(1)}
+	var policy []verify.PolicyOption
+	stamps, _ := v.entity.Timestamps()
+	switch {
+	case v.leaf != nil:
+		options = append(options, verify.WithSignedCertificateTimestamps(1), verify.WithObserverTimestamps(1))
+		identity, err := verify.NewShortCertificateIdentity(v.expected.Issuer, "", v.expected.Identity, "")
+		if err != nil {
+			v.report.Verdict = err.Error()
+			return
+		}
+		policy = append(policy, verify.WithCertificateIdentity(identity))
+	case len(stamps) > 0 || len(v.times) > 0:
+		options, policy = append(options, verify.WithObserverTimestamps(1)), append(policy, verify.WithKey())
+	default:
+		options, policy = append(options, verify.WithNoObserverTimestamps()), append(policy, verify.WithKey())
+	}
+	judge, err := verify.NewVerifier(v.trusted, options...)
+	if err != nil {
+		v.report.Verdict = err.Error()
+		return
+	}
+	artifact, about := verify.WithoutArtifactUnsafe(), "whatever it is about"
+	algorithm, hexed, _ := strings.Cut(v.subject.Digest, ":")
+	if want, err := hex.DecodeString(hexed); err == nil && v.subject.Digest != "" {
+		artifact, about = verify.WithArtifactDigest(algorithm, want), v.subject.Digest
+	} else if own := v.own(); own != nil {
+		artifact, about = verify.WithArtifactDigest("sha256", own), fmt.Sprintf("whatever has the digest sha256:%x", own)
+	}
+	result, err := judge.Verify(v.entity, verify.NewPolicy(artifact, policy...))
+	if err != nil {
+		v.report.Verdict = err.Error()
+		return
+	}
+	v.report.OK = true
+	who := "The key that is expected"
+	if result.Signature != nil && result.Signature.Certificate != nil {
+		who = fmt.Sprintf("%s, as %s says,", result.Signature.Certificate.SubjectAlternativeName, result.Signature.Certificate.Issuer)
+	}
+	v.report.Verdict = fmt.Sprintf("%s has signed %s.", who, about)
+	if len(v.times) > 0 {
+		v.report.Verdict = strings.TrimSuffix(v.report.Verdict, ".") + ", at " + v.when() + "."
+	}
+}

@@ -1,0 +1,280 @@
+package page
+
+import (
+	"context"
+	"encoding/json"
+	"html/template"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/explain"
+	"sigstore-local/magefiles/internal/explain/diagram"
+	"sigstore-local/magefiles/internal/service"
+	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/traffic"
+)
+
+// part is a service or client as the page shows it.
+type part struct {
+	Name    string        `json:"name"`
+	State   service.State `json:"state"`
+	Mood    diagram.Mood  `json:"mood"`
+	Memory  string        `json:"memory"`
+	Version string        `json:"version"`
+	Address string        `json:"address"`
+	Since   string        `json:"since"`
+	PID     int           `json:"pid"`
+	Error   string        `json:"error"`
+	About   string        `json:"about"`
+}
+
+// parts asks every service how it is.
+func (s *Server) parts(ctx context.Context) []part {
+	all := s.stack.All()
+	parts := make([]part, len(all))
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, one := range all {
+		wg.Go(func() { parts[i] = s.part(ctx, one) })
+	}
+	wg.Wait()
+	return parts
+}
+
+func (s *Server) part(ctx context.Context, one service.Service) part {
+	status := s.stack.Engine.Status(ctx, one)
+	p := part{
+		Name: one.Name, State: status.State, Mood: explain.Mood(status.State), About: one.About, PID: status.PID,
+		Address: strings.TrimPrefix(one.Address, s.stack.Config.State+"/"), Version: s.versions.of(ctx, s.stack, one, status.From),
+	}
+	if status.Memory > 0 {
+		p.Memory = console.Size(status.Memory)
+	}
+	if !status.Since.IsZero() {
+		p.Since = status.Since.UTC().Format(time.DateTime) + " UTC"
+	}
+	if status.Err != nil {
+		p.Error = status.Err.Error()
+	}
+	return p
+}
+
+// versions remembers the versions of programs: reading one takes longer than all else that a view of the stack needs.
+type versions struct {
+	mu    sync.Mutex
+	known map[string]string // by path and time of change
+}
+
+func (v *versions) of(ctx context.Context, s *stack.Stack, one service.Service, from string) string {
+	if from != "" {
+		return from
+	}
+	key := one.Program
+	if info, err := os.Stat(one.Program); err == nil {
+		key += info.ModTime().String()
+	}
+	v.mu.Lock()
+	version, ok := v.known[key]
+	v.mu.Unlock()
+	if ok {
+		return version
+	}
+	version = s.Version(ctx, one)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.known == nil {
+		v.known = map[string]string{}
+	}
+	v.known[key] = version
+	return version
+}
+
+// showStack shows the drawing of the stack and how its parts are.
+func (s *Server) showStack(w http.ResponseWriter, r *http.Request) {
+	parts := s.parts(r.Context())
+	drawing := explain.Draw(s.stack.Config, s.stack.Descriptions)
+	running := 0
+	for _, one := range parts {
+		drawing.SetState(one.Name, one.State)
+		if one.State == service.Ready {
+			running++
+		}
+	}
+	whole := drawing.Whole()
+	whole.Title, whole.Links, whole.Down = "", "/parts/", true
+	s.render(w, r, http.StatusOK, "stack", view{
+		Title: "The stack", Section: "stack", Scripts: []string{"stack.js"},
+		Content: struct {
+			Drawing template.HTML
+			Parts   []part
+			Running int
+			Demo    string
+		}{template.HTML(diagram.SVG(whole)), parts, running, "go tool mage demo:keyless"}, // the SVG escapes what it shows
+	})
+}
+
+// stackEvents sends, as long as the browser listens, how the parts are whenever that changes, and what passes between them.
+func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	out := newStream(w)
+	go func() {
+		_ = traffic.Follow(ctx, s.stack.All(), s.stack.Config.Log, func(event traffic.Event) error {
+			text, err := json.Marshal(struct {
+				At   string `json:"at"`
+				From string `json:"from"`
+				To   string `json:"to"`
+				What string `json:"what"`
+			}{event.At.UTC().Format("15:04:05.000"), event.From, event.To, event.What})
+			if err == nil {
+				out.send("passed", string(text))
+			}
+			return err
+		})
+	}()
+	last := ""
+	for {
+		text, err := json.Marshal(s.parts(ctx))
+		if ctx.Err() != nil || s.ctx.Err() != nil || err != nil {
+			return
+		}
+		if string(text) != last {
+			last = string(text)
+			out.send("parts", last)
+		}
+		select {
+		case <-time.After(2 * time.Second): // a service may write a line into its log each time that it is asked
+		case <-ctx.Done():
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// use is a line of what a part uses, or of who uses it.
+type use struct {
+	Name string // what it is used for, or by whom
+	To   string
+	Link string // to a part; empty for a file
+}
+
+// file is a file of a part's; Public is its text if that is no secret.
+type file struct {
+	Name, For, Public string
+}
+
+// showPart shows all that is known of a part.
+func (s *Server) showPart(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	all := s.stack.All()
+	known := slices.Concat(all, s.stack.Clients(s.stack.Config))
+	at := slices.IndexFunc(known, func(one service.Service) bool { return one.Name == name })
+	if at < 0 && name != service.Token {
+		s.fail(w, r, http.StatusNotFound, "The stack has no part %q.", bounded(100, name))
+		return
+	}
+	content := struct {
+		part
+		Client  bool
+		Program string
+		Uses    []use
+		UsedBy  []use
+		Files   []file
+		Log     string
+		LogFile string
+	}{}
+	if name == service.Token {
+		content.part = part{Name: name, About: "the PKCS#11 token " + s.stack.Config.PKCS11Token + ", which holds the CA's key and never gives it away"}
+		content.Client = true
+	} else {
+		one := known[at]
+		if content.Client = at >= len(all); content.Client {
+			content.part = part{Name: one.Name, About: one.About}
+		} else {
+			content.part = s.part(r.Context(), one)
+			content.LogFile = s.stack.Config.Log(name)
+			content.Log = strings.ReplaceAll("\n"+service.LogTail(content.LogFile, logLines), "\n  | ", "\n")[1:]
+		}
+		content.Program = strings.Join(append([]string{filepath.Base(one.Program)}, one.Args...), "\n")
+		if content.Client {
+			content.Program = ""
+		}
+		content.Uses, content.Files = s.uses(one, known)
+	}
+	for _, other := range known {
+		for _, one := range other.Uses {
+			if used, _, _ := strings.Cut(one.Of, "/"); used == name {
+				content.UsedBy = append(content.UsedBy, use{other.Name, purpose(one), "/parts/" + other.Name})
+			}
+		}
+	}
+	v := view{Title: name, Section: "stack", Content: content}
+	if !content.Client {
+		v.Scripts = []string{"part.js"}
+	}
+	s.render(w, r, http.StatusOK, "part", v)
+}
+
+// logLines is how many of a log's last lines are shown.
+const logLines = 40
+
+// purpose is what a use is for, without the number that it has among the steps of a signature.
+func purpose(one service.Use) string { return strings.TrimLeft(explain.Words(one), "0123456789 ") }
+
+// uses are what a part uses of other parts, and its files.
+func (s *Server) uses(one service.Service, known []service.Service) (uses []use, files []file) {
+	for _, used := range one.Uses {
+		if to := explain.At(used.Of); to != "" {
+			uses = append(uses, use{explain.Place(s.stack.Config, used.Of), purpose(used), "/parts/" + to})
+			if used.Signs != "" && used.Public != "" {
+				files = append(files, file{Name: used.Public, For: "verifies " + used.Signs, Public: s.public(used.Public)})
+			}
+			continue
+		}
+		files = append(files, file{Name: used.Of, For: explain.Words(used), Public: s.public(used.Of)})
+		if used.Public != "" {
+			files = append(files, file{Name: used.Public, For: "verifies " + used.Signs, Public: s.public(used.Public)})
+		}
+	}
+	return uses, files
+}
+
+// public is the text of a file below the state folder if it is a public key or a certificate; empty if it is anything else.
+func (s *Server) public(name string) string {
+	if !slices.Contains([]string{".pub", ".pem"}, filepath.Ext(name)) {
+		return ""
+	}
+	text, err := os.ReadFile(filepath.Join(s.stack.Config.State, filepath.FromSlash(name)))
+	const most = 20_000
+	if err != nil || len(text) > most || strings.Contains(string(text), "PRIVATE KEY") {
+		return ""
+	}
+	return string(text)
+}
+
+// followLog sends the lines that are added to a service's log, as long as the browser listens.
+func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if !slices.ContainsFunc(s.stack.All(), func(one service.Service) bool { return one.Name == name }) {
+		http.NotFound(w, r)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	stop := context.AfterFunc(s.ctx, cancel)
+	defer stop()
+	reader := service.NewLogReader(s.stack.Config.Log(name), 0)
+	defer reader.Close()
+	out := newStream(w)
+	_ = service.ReadLogs(ctx, []*service.LogReader{reader}, true, func(_ int, line string) error {
+		out.send("line", bounded(400, service.WithoutColor(line)))
+		return nil
+	})
+}
