@@ -84,6 +84,8 @@ func page(c config.Config) service.Service {
 		Args: []string{
 			"-stack=" + c.Run("page.json"), "-address=" + c.Address(config.Page), "-token-file=" + c.SecretFile(config.PageToken),
 		},
+		// It holds much for a moment and little for long, so that collecting garbage often is worth it.
+		Env: []string{"GOGC=50", "GOMEMLIMIT=40MiB"},
 		// The page shows a stack as it was described when the page was started.
 		For:     string(c.Stack) + " " + string(c.CTLogService),
 		Listens: []config.Port{config.Page},

@@ -5,10 +5,12 @@ package inspect
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -232,7 +234,7 @@ func (v *verifier) checkCertificate() {
 	// Whether the CA has certified the key does not depend on when the signature was made; the next check is about that.
 	ca := Check{
 		Name: "certificate", Title: "A CA of the trusted root has issued the certificate",
-		Compared: fmt.Sprintf("The certificate's signature, with the keys of the CAs of the trusted root. The certificate names %q as its issuer.", v.leaf.Issuer),
+		Compared: fmt.Sprintf("The certificate's signature, with the keys of the CAs of the trusted root. The certificate names %q as its issuer.", distinguished(v.leaf.Issuer)),
 		Attacks:  []string{"own-ca"},
 	}
 	chains, err := verify.VerifyLeafCertificate(v.leaf.NotBefore.Add(time.Second), v.leaf, v.trusted)
@@ -269,6 +271,12 @@ func (v *verifier) checkCertificate() {
 		return
 	}
 	v.check(sct, verify.VerifySignedCertificateTimestamp(chains, 1, v.trusted))
+}
+
+// distinguished is a distinguished name without attributes that are empty, of which Fulcio's CA has several.
+func distinguished(n pkix.Name) string {
+	parts := strings.Split(n.String(), ",")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return strings.HasSuffix(part, "=") }), ",")
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }

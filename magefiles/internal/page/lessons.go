@@ -88,7 +88,7 @@ type run struct {
 	mu      sync.Mutex
 	state   string
 	steps   []*step
-	intro   string        // what holds for all steps
+	intro   event.Event   // what holds for all steps
 	ending  string        // the last words
 	changed chan struct{} // is closed when something of the run changes, and then replaced
 	next    io.WriteCloser
@@ -108,6 +108,11 @@ type step struct {
 	Changes      []change
 }
 
+// New says whether the step has added something to a log.
+func (s step) New() bool {
+	return slices.ContainsFunc(s.Changes, func(c change) bool { return strings.HasPrefix(c.Link, "/logs/") })
+}
+
 // change is something in the stack that a step has changed.
 type change struct{ Text, Link string }
 
@@ -117,7 +122,7 @@ type snapshot struct {
 	Lesson   lesson
 	State    string
 	Steps    []step
-	Intro    string
+	Intro    *event.Event
 	Ending   string
 	Admitted bool
 }
@@ -125,7 +130,10 @@ type snapshot struct {
 func (r *run) snapshot() (shown snapshot, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	shown = snapshot{Number: r.Number, Lesson: r.Lesson, State: r.state, Intro: r.intro, Ending: r.ending}
+	shown = snapshot{Number: r.Number, Lesson: r.Lesson, State: r.state, Ending: r.ending}
+	if intro := r.intro; intro.Text != "" {
+		shown.Intro = &intro
+	}
 	for _, one := range r.steps {
 		copied := *one
 		copied.Looks, copied.Changes = slices.Clone(one.Looks), slices.Clone(one.Changes)
@@ -267,7 +275,7 @@ func (r *run) take(told event.Event, changes []change) {
 			Notices: told.Who + " notices. " + told.Because,
 		})
 	case event.Intro:
-		r.intro = told.Text
+		r.intro = told
 	case event.Wait:
 		r.state = waiting
 	case event.Done, event.Failed:
