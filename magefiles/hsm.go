@@ -11,6 +11,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/statedir"
@@ -66,7 +67,7 @@ func (s *shared) token(ctx context.Context) (err error) {
 		var root string
 		root, err = hsm(ctx, s.Config, "certificate")
 		if err == nil && root != string(known) {
-			err = fmt.Errorf("the CA's certificate in %s is not the one on the token %q: put back the file or the token's data, or wipe the stack's data and keys with `go tool mage reset`",
+			err = fmt.Errorf("the CA's certificate in %s is not the one on the token %q: put back the file or the token's data, or wipe the stack's data and keys with `"+project.Command+" reset`",
 				s.Config.Key("ca-root.pem"), s.Config.PKCS11Token)
 		}
 		if _, first := s.calledBy(ctx); err == nil && first {

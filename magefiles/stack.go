@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/statedir"
@@ -86,7 +87,7 @@ func Start(ctx context.Context) error {
 		s.Console.Printf("%s Services that cannot write answer, and take no entries: %v", said, err)
 		return nil
 	}
-	s.Console.Printf("%s Next: `go tool mage demo:keyless`, `go tool mage status`, `go tool mage stop`.", said)
+	s.Console.Printf("%s Next: `"+project.Command+" demo:keyless`, `"+project.Command+" status`, `"+project.Command+" stop`.", said)
 	return nil
 }
 
@@ -161,7 +162,7 @@ func Reset(
 ) error {
 	agreed := yes != nil && *yes
 	if !agreed && !term.IsTerminal(int(os.Stdin.Fd())) {
-		return errors.New("reset wipes data and keys, and there is no terminal to ask at: say `go tool mage reset -yes` if that is what you want")
+		return errors.New("reset wipes data and keys, and there is no terminal to ask at: say `" + project.Command + " reset -yes` if that is what you want")
 	}
 	s, err := acquire(ctx)
 	if err != nil {

@@ -75,7 +75,7 @@ func tsa(c config.Config) service.Service {
 		}},
 	}
 	if _, ok := c.Checkouts["tsa"]; ok {
-		one.Hint = "upstream's program ends unless it gets port 2112, which a Rekor holds, of this stack or another: `go tool mage restart rekor` starts the two of this stack in the right order"
+		one.Hint = "upstream's program ends unless it gets port 2112, which a Rekor holds, of this stack or another: `" + project.Command + " restart rekor` starts the two of this stack in the right order"
 	}
 	return one
 }

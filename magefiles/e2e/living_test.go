@@ -225,6 +225,7 @@ func (s *stack) checkRestarts() {
 		{service: "tuf", target: "tuf:restart", gone: s.config.Key("tuf")},
 		{service: "registry", target: "registry:restart", setting: config.Registry.Variable() + "=" + taken, want: "127.0.0.1:" + taken},
 		{service: "tiles", target: "tiles:restart", setting: config.RekorTiles.Variable() + "=" + taken, want: "127.0.0.1:" + taken},
+		{service: "page", target: "page:restart", setting: config.Page.Variable() + "=" + taken, want: "127.0.0.1:" + taken},
 		{service: "mariadb", setting: "SIGLOCAL_MARIADBD=/bin/true", want: "/bin/true"},
 	} {
 		untested = slices.DeleteFunc(untested, func(name string) bool { return name == test.service })

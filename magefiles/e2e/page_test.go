@@ -300,7 +300,7 @@ func TestTheStackInABrowser(t *testing.T) {
 				t.Errorf("%s: %s", path, verdict)
 			}
 			p.evaluate(`(() => { const field = document.querySelector(".proof textarea"); field.value = "x" + field.value.slice(1); field.dispatchEvent(new Event("input", {bubbles: true})); })()`)
-			p.until(`document.querySelector(".proof-verdict").innerText.includes("✗")`, 10*time.Second)
+			p.until(`document.querySelector(".proof[data-computed=yes]") !== null && document.querySelector(".proof-verdict").innerText.includes("✗")`, 10*time.Second)
 			p.press("Put it back")
 			p.until(`document.querySelector(".proof-verdict").innerText.includes("It fits")`, 10*time.Second)
 		}
@@ -333,7 +333,7 @@ func TestTheStackInABrowser(t *testing.T) {
 		p.open("/logs/rekor")
 		for range 2 {
 			p.do(chromedp.Click(chromedp.CSS("#rows tr:first-child th a, nav a[rel=prev]")))
-			p.until(`document.querySelector(".proof") !== null && document.title.includes("of Rekor v1")`, 10*time.Second)
+			p.until(`document.querySelector(".proof[data-computed=yes]") !== null && document.title.includes("of Rekor v1")`, 10*time.Second)
 			if bad := p.evaluate(`document.querySelectorAll("img, main script").length + " " + document.documentElement.scrollWidth`); bad != "0 375" {
 				t.Errorf("%s: %s", p.evaluate("location.pathname"), bad)
 			}

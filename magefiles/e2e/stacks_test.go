@@ -12,7 +12,7 @@ import (
 )
 
 // tiles are the services of a stack of tiles.
-var tiles = []string{"registry", "tesseract", "dex", "fulcio", "tsa", "rekor-tiles", "tiles", "tuf"}
+var tiles = []string{"registry", "tesseract", "dex", "fulcio", "tsa", "rekor-tiles", "tiles", "tuf", "page"}
 
 // all checks that status lists just these services, and that each is ready.
 func (s *stack) all(want []string) {
@@ -138,7 +138,7 @@ func TestTheTutorialsStackHasNoTiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, "SIGLOCAL_STACK=tutorial")
 	s.must("start")
-	s.all(tutorial)
+	s.all(append(slices.Clone(tutorial), "page"))
 	t.Run("the tour waits for Enter at a terminal", func(t *testing.T) { s.in(t).tourAtTerminal() })
 	t.Run("the tour runs through without a terminal", func(t *testing.T) { s.in(t).tour() })
 	t.Run("the other demos work", func(t *testing.T) {

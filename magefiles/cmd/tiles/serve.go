@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/rekorlog"
 	"sigstore-local/magefiles/internal/tilelog"
 )
@@ -221,7 +222,7 @@ func passOn(name string, to *url.URL) http.Handler {
 			if errors.Is(err, context.Canceled) {
 				return // the client has gone
 			}
-			http.Error(w, fmt.Sprintf("%s, which takes the entries of this log, does not answer at %s: %v: `go tool mage start` starts it", name, to, err), http.StatusBadGateway)
+			http.Error(w, fmt.Sprintf("%s, which takes the entries of this log, does not answer at %s: %v: `"+project.Command+" start` starts it", name, to, err), http.StatusBadGateway)
 		},
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"sigstore-local/magefiles/internal/project"
 )
 
 // The times for which metadata is valid. It is renewed when less than half is left, and only when the stack is started.
@@ -335,7 +337,7 @@ func load[T metadata.Roles](name string) (*metadata.Metadata[T], error) {
 
 // damaged is the error about a file that is not as it was made. It says how to go on.
 func damaged(name string, err error) error {
-	return fmt.Errorf("the TUF repository cannot use %s: %w: put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`", name, err)
+	return fmt.Errorf("the TUF repository cannot use %s: %w: put back a copy of it, or wipe the stack's data and keys with `"+project.Command+" reset`", name, err)
 }
 
 // replace writes a public file, unless it is there.

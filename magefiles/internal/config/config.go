@@ -360,6 +360,9 @@ func Load(root string, environ []string, parts ...Part) (Config, error) {
 		ports:         portsOf(parts),
 		sources:       sourcesOf(parts),
 	}
+	if project.Packaged() {
+		c.Programs = filepath.Join(root, "bin")
+	}
 	given := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")

@@ -20,6 +20,7 @@ import (
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -243,7 +244,7 @@ func notBefore(now, head time.Time) error {
 
 // unreadable says how to go on with tables whose files are damaged.
 func unreadable(c config.Config, err error) error {
-	return fmt.Errorf("MariaDB cannot read its tables: %w: put back a copy of %s, or wipe the stack's data and keys with `go tool mage reset`; its log is %s",
+	return fmt.Errorf("MariaDB cannot read its tables: %w: put back a copy of %s, or wipe the stack's data and keys with `"+project.Command+" reset`; its log is %s",
 		err, c.Data("mariadb"), c.Log("mariadb"))
 }
 

@@ -1,19 +1,19 @@
 package demo
 
 import (
-	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
+	"path"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
 	"sigstore-local/magefiles/internal/build"
-	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/cosign"
 	"sigstore-local/magefiles/internal/demo/attack"
@@ -26,7 +26,7 @@ func (d *Demo) Attest() error {
 	c := d.Config
 	began := time.Now()
 	d.buildImage()
-	text, err := provenance(d.ctx, c, began)
+	text, err := provenance(c, began)
 	if err != nil {
 		return err
 	}
@@ -60,18 +60,17 @@ func oneOfList(value string) string {
 const builderID = "https://" + project.Module + "/demo"
 
 // provenance is a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) for the image of the demos.
-func provenance(ctx context.Context, c config.Config, began time.Time) (string, error) {
-	out, err := command.Output(ctx, command.New(ctx, c.Root, os.Environ(), "go", "list", "-json=Module", ImagePackage(c)))
+func provenance(c config.Config, began time.Time) (string, error) {
+	// The image is built from what the stack's own program of that name was built from.
+	name := path.Base(ImagePackage(c))
+	if name == "cosign" {
+		name = c.Cosign()
+	}
+	built, err := buildinfo.ReadFile(filepath.Join(c.Programs, name))
 	if err != nil {
 		return "", err
 	}
-	var listed struct {
-		Module struct{ Path, Version, Sum string }
-	}
-	if err := json.Unmarshal([]byte(out), &listed); err != nil {
-		return "", err
-	}
-	module := listed.Module
+	module := built.Main
 	// Go's module hash, as in-toto names it (https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md).
 	hash, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(module.Sum, "h1:"))
 	if err != nil || len(hash) != sha256.Size {

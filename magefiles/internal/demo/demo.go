@@ -24,6 +24,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/cosign"
 	"sigstore-local/magefiles/internal/demo/event"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/registryclient"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -62,7 +63,11 @@ func (d *Demo) mage(target string) string {
 		name, value, _ := strings.Cut(setting, "=")
 		set = append(set, name+"="+shellescape.Quote(value)+" ")
 	}
-	return fmt.Sprintf("cd %s && %sgo tool mage %s", shellescape.Quote(d.Config.Root), strings.Join(set, ""), target)
+	call := strings.Join(set, "") + project.Command + " " + target
+	if project.Packaged() {
+		return call
+	}
+	return "cd " + shellescape.Quote(d.Config.Root) + " && " + call
 }
 
 func (d *Demo) key(name string) string { return d.Config.Key(name) }
@@ -223,6 +228,10 @@ func (d *Demo) buildImage() {
 	if d.err != nil {
 		return
 	}
+	if project.Packaged() {
+		d.smallImage()
+		return
+	}
 	args := []string{"ko", "build", "--base-import-paths", "--platform=linux/" + runtime.GOARCH, "--sbom=none", ImagePackage(d.Config)}
 	if !d.say("Build "+path.Base(ImagePackage(d.Config))+"'s source into an image and push it to the local registry: something to sign.",
 		fmt.Sprintf("(cd %s && GOFLAGS=%s %s)", shellescape.Quote(d.Config.Root), shellescape.Quote(build.ImageFlags), shellescape.QuoteCommand(args))) {
@@ -241,6 +250,17 @@ func (d *Demo) buildImage() {
 	}
 	d.said(said)
 	d.imageRef = strings.TrimSpace(said)
+}
+
+// smallImage stores a small image where there is no Go that builds one. Its repository has the name that the built one would have.
+func (d *Demo) smallImage() {
+	name := path.Base(ImagePackage(d.Config))
+	if !d.say("Store a small image in the local registry: something to sign.", d.mage("registry:image "+name)) {
+		return
+	}
+	if d.imageRef, d.err = registryclient.NewImage(d.ctx, d.Config, name, "An image to sign"); d.err == nil {
+		d.said(d.imageRef + "\n")
+	}
 }
 
 // unsigned makes a new image, which therefore nobody has signed.
@@ -288,7 +308,7 @@ func (d *Demo) done(what, next string) error {
 		return d.err
 	}
 	if next != "" && d.lesson == nil {
-		what += " Next: `go tool mage " + next + "`."
+		what += " Next: `" + project.Command + " " + next + "`."
 	}
 	d.end(what)
 	return d.err

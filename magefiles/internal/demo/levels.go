@@ -5,6 +5,7 @@ import (
 	"sigstore-local/magefiles/internal/cosign"
 	"sigstore-local/magefiles/internal/demo/attack"
 	"sigstore-local/magefiles/internal/logview"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -73,7 +74,7 @@ func (d *Demo) Logged() error {
 	d.keyPair("other")
 	d.refused("Another key did not sign this image, so verifying with it is refused.", cosign.WrongKey,
 		"cosign", "verify", "--key", d.key("other.pub"), d.imageRef)
-	d.look("Whoever signs with a stolen key must now leave an entry in the log, and the key's owner finds it by watching the log: `go tool mage rekor:monitor`.")
+	d.look("Whoever signs with a stolen key must now leave an entry in the log, and the key's owner finds it by watching the log: `%s rekor:monitor`.", project.Command)
 	return d.done("A key signed the image, and the log shows when.", "demo:keyless")
 }
 
@@ -169,7 +170,7 @@ func (d *Demo) Bundle() error {
 		return append(append(args, verified...), "--bundle", bundle, file)
 	}
 	d.step("Verify the bundle with nothing but the trusted root, which has the keys of the CA, the logs and the timestamp authority. No service is "+
-		"asked: the command also works after `go tool mage stop` and without a network.",
+		"asked: the command also works after `"+project.Command+" stop` and without a network.",
 		verify(c.Email, artifact)...)
 	d.refused("Another file is refused.", cosign.WrongFile, verify(c.Email, changed)...)
 	d.refused("Another identity is refused.", cosign.WrongIdentity, verify(attack.Mallory, artifact)...)

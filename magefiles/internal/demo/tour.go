@@ -11,6 +11,7 @@ import (
 
 	"sigstore-local/magefiles/internal/demo/event"
 	"sigstore-local/magefiles/internal/logview"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Chapter is a part of the tour, which stands alone.
@@ -59,11 +60,11 @@ func (d *Demo) Tour(number int) error {
 	d.lesson.chapter = 0
 	switch {
 	case number == 0:
-		d.end("That was the tour. `go tool mage explain` draws the services that you have used; `go tool mage stop` stops them.")
+		d.end("That was the tour. `" + project.Command + " explain` draws the services that you have used; `" + project.Command + " stop` stops them.")
 	case number < len(chapters):
-		d.end(fmt.Sprintf("That was chapter %d of %d. Next: `go tool mage demo:tour -chapter=%d`.", number, len(chapters), number+1))
+		d.end(fmt.Sprintf("That was chapter %d of %d. Next: `"+project.Command+" demo:tour -chapter=%d`.", number, len(chapters), number+1))
 	default:
-		d.end(fmt.Sprintf("That was chapter %d of %d, the last one. `go tool mage explain` draws the services of the stack.", number, len(chapters)))
+		d.end(fmt.Sprintf("That was chapter %d of %d, the last one. `"+project.Command+" explain` draws the services of the stack.", number, len(chapters)))
 	}
 	return d.err
 }

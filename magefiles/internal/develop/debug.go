@@ -12,6 +12,7 @@ import (
 
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -68,7 +69,7 @@ func UnderDelve(ctx context.Context, s *stack.Stack, one service.Service) servic
 	one.Program = debugProgram(c, "dlv")
 	// Delve would otherwise write its settings into the user's home, whatever HOME is.
 	one.Env = append(slices.Clone(one.Env), "XDG_CONFIG_HOME="+filepath.Join(c.Home(), ".config"))
-	one.Hint = "Delve needs leave to trace programs (ptrace), which containers often refuse; `go tool mage restart " + one.Name + "` runs it without"
+	one.Hint = "Delve needs leave to trace programs (ptrace), which containers often refuse; `" + project.Command + " restart " + one.Name + "` runs it without"
 	return one
 }
 
@@ -78,6 +79,6 @@ func SayHow(c config.Config, name string) {
 	fmt.Printf("%s runs under Delve, which listens on %s. To attach:\n\n    $ %s connect %s\n\n"+
 		"In VS Code: a launch configuration with \"request\": \"attach\", \"mode\": \"remote\", \"host\": \"127.0.0.1\", \"port\": %d.\n"+
 		"In GoLand: Run, Edit Configurations, Go Remote, host 127.0.0.1, port %d.\n"+
-		"`quit` there leaves it running; `go tool mage restart %s` makes it the ordinary one again.\n",
+		"`quit` there leaves it running; `"+project.Command+" restart %s` makes it the ordinary one again.\n",
 		name, address, shellescape.Quote(debugProgram(c, "dlv")), address, port, port, name)
 }

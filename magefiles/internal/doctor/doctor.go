@@ -18,6 +18,7 @@ import (
 	"sigstore-local/magefiles/internal/exitcode"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/statedir"
@@ -229,9 +230,9 @@ func (d examiner) examineLeftovers() Finding {
 	pid, err := lock.Holder(d.Config.Run("stack.lock"))
 	switch {
 	case len(crashed) > 0:
-		return Finding{"leftovers", false, "died and were not started again: " + strings.Join(crashed, ", "), "go tool mage start"}
+		return Finding{"leftovers", false, "died and were not started again: " + strings.Join(crashed, ", "), project.Command + " start"}
 	case err != nil:
-		return Finding{"leftovers", false, err.Error(), "go tool mage reset"}
+		return Finding{"leftovers", false, err.Error(), project.Command + " reset"}
 	case pid != 0 && pid != os.Getpid():
 		return Finding{Check: "leftovers", OK: true, Found: fmt.Sprintf("process %d is at work on the stack", pid)}
 	}

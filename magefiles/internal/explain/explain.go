@@ -11,6 +11,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/explain/diagram"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -28,7 +29,7 @@ func Show(ctx context.Context, s *stack.Stack, form string) error {
 		fmt.Print(diagram.Mermaid(d.Whole()))
 	default:
 		fmt.Print(d.Text())
-		s.Console.Printf("\nAs a picture: `go tool mage explain -o=svg > stack.svg`")
+		s.Console.Printf("\nAs a picture: `%s explain -o=svg > stack.svg`", project.Command)
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Kind is a kind of key.
@@ -29,7 +31,7 @@ const (
 )
 
 // fix ends the messages about a key that is not as it was made.
-const fix = "put back a copy of it, or wipe the stack's data and keys with `go tool mage reset`"
+var fix = "put back a copy of it, or wipe the stack's data and keys with `" + project.Command + " reset`"
 
 // Ensure makes a private key in the file private, unless it is there, and writes its public half to the file public. A
 // public half without its private key is an error: with another key, nothing that was signed would verify. With a

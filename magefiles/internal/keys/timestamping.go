@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Names of the files that EnsureTimestamping makes.
@@ -84,7 +86,7 @@ func checkTimestamping(dir string, now time.Time) error {
 // CheckClock is an error if a certificate is not valid at now: what its key signs would not be valid either.
 func CheckClock(name string, certificate *x509.Certificate, now time.Time) error {
 	if now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
-		return fmt.Errorf("the clock says %s, and %s is valid from %s to %s: set the clock, or make new keys with `go tool mage reset`",
+		return fmt.Errorf("the clock says %s, and %s is valid from %s to %s: set the clock, or make new keys with `"+project.Command+" reset`",
 			now.UTC().Format(time.RFC3339), name, certificate.NotBefore.UTC().Format(time.RFC3339), certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil

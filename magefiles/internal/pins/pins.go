@@ -25,6 +25,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Pins are the versions that go.mod in the folder Root pins. go(1) is run in the environment Environ.
@@ -145,7 +146,7 @@ func (p Pins) Find(name string) (string, error) {
 		}
 	}
 	if len(found) != 1 {
-		return "", fmt.Errorf("%q is not one module that go.mod pins; accepted is a module as `go tool mage versions` lists them, or the last part of its path", name)
+		return "", fmt.Errorf("%q is not one module that go.mod pins; accepted is a module as `"+project.Command+" versions` lists them, or the last part of its path", name)
 	}
 	return found[0], nil
 }

@@ -17,6 +17,15 @@ const Module = "sigstore-local"
 // CalledFrom is the variable by which targets learn the folder in which the user is; they run in the project's.
 const CalledFrom = "MAGEFILE_CALLED_FROM"
 
+// Command is what a person types before the name of a target. The linker sets it in programs that are handed out without their
+// sources (go tool link, -X).
+var Command = checkoutCommand
+
+const checkoutCommand = "go tool mage"
+
+// Packaged says whether this program was handed out without its sources: it builds nothing, and all that it needs is beside it.
+func Packaged() bool { return Command != checkoutCommand }
+
 // Root is the folder of the checkout that holds dir: the nearest one at or above it whose go.mod is this project's. It
 // refuses a checkout whose path the programs could not use.
 func Root(dir string) (string, error) {

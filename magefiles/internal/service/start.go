@@ -14,6 +14,7 @@ import (
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/statedir"
 )
 
@@ -285,7 +286,7 @@ func (e *Engine) died(s Service, format string, args ...any) error {
 func (e *Engine) advice(s Service) string {
 	hint := s.Hint
 	if hint == "" {
-		hint = "fix what the log says, then run `go tool mage start` again: it goes on from here"
+		hint = "fix what the log says, then run `" + project.Command + " start` again: it goes on from here"
 	}
 	return fmt.Sprintf("%sThe whole log: %s\nWhat to try: %s", LogTail(e.Config.Log(s.Name), 10), e.Config.Log(s.Name), hint)
 }

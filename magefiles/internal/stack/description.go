@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -18,6 +19,7 @@ type Description struct {
 	Targets  string   `json:"targets"`  // the compiled targets
 	Self     string   `json:"self"`     // the service that the program itself is
 
+	Parts    []config.Part     `json:"parts"` // all that the settings can be about
 	Services []service.Service `json:"services"`
 	Clients  []service.Service `json:"clients"`
 }
@@ -30,7 +32,7 @@ func (s *Stack) Describe(file, self string, environ []string) error {
 	}
 	text, err := json.MarshalIndent(Description{
 		Root: s.Config.Root, Settings: s.Config.Settings, Environ: environ, Targets: targets, Self: self,
-		Services: s.All(), Clients: s.Clients(s.Config),
+		Parts: s.Parts(), Services: s.All(), Clients: s.Clients(s.Config),
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -48,13 +50,14 @@ func ReadDescription(file string) (*Stack, Description, error) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, Description{}, fmt.Errorf("%s: %w", file, err)
 	}
-	s, err := New(d.Root, d.Settings, Descriptions{
-		Services: func(config.Config) []service.Service { return d.Services },
-		Clients:  func(config.Config) []service.Service { return d.Clients },
-	})
+	c, err := config.Load(d.Root, d.Settings, d.Parts...)
 	if err != nil {
 		return nil, d, err
 	}
+	s := newStack(c, console.New(os.Stderr, os.Getenv), Descriptions{
+		Services: func(config.Config) []service.Service { return d.Services },
+		Clients:  func(config.Config) []service.Service { return d.Clients },
+	})
 	s.Engine.Self = d.Self
 	return s, d, nil
 }

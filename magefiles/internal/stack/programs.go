@@ -2,10 +2,13 @@ package stack
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"slices"
 
 	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/statedir"
@@ -40,6 +43,9 @@ func (s *Stack) Builder() *build.Builder {
 // Build builds the pinned programs and the checkouts. If only names a source, the checkouts of other sources are built only
 // if they never were.
 func (s *Stack) Build(ctx context.Context, only string) error {
+	if checkouts := slices.Sorted(maps.Keys(s.Config.Checkouts)); project.Packaged() && len(checkouts) > 0 {
+		return fmt.Errorf("%s names a checkout, which only a checkout of this project builds: it needs Go", config.Source{Name: checkouts[0]}.Variable())
+	}
 	builder := s.Builder()
 	if err := builder.Run(ctx); err != nil || len(s.Config.Checkouts) == 0 {
 		return err

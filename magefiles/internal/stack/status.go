@@ -18,6 +18,7 @@ import (
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/exitcode"
 	"sigstore-local/magefiles/internal/pins"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -202,9 +203,9 @@ func (s *Stack) wellness(rows []Row) error {
 	}
 	switch {
 	case len(unwell) > 0:
-		return exitcode.New(exitcode.NotWell, "not well: %s. `go tool mage start` brings back what died; `go tool mage restart SERVICE` starts one anew", strings.Join(unwell, ", "))
+		return exitcode.New(exitcode.NotWell, "not well: %s. `"+project.Command+" start` brings back what died; `"+project.Command+" restart SERVICE` starts one anew", strings.Join(unwell, ", "))
 	case running == 0:
-		return exitcode.New(exitcode.NothingRuns, "nothing runs; `go tool mage start` starts it")
+		return exitcode.New(exitcode.NothingRuns, "nothing runs; `%s start` starts it", project.Command)
 	}
 	return nil
 }

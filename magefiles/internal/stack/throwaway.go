@@ -11,6 +11,7 @@ import (
 
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/statedir"
 )
@@ -92,6 +93,10 @@ func (s *Stack) Throwaway(in *Scratch, name string, kind config.Stack, tuning co
 // Mage runs targets of the stack as a user does, and returns how long that took and what they said.
 func (t *Throwaway) Mage(ctx context.Context, targets ...string) (took time.Duration, said string, err error) {
 	began := time.Now()
-	said, err = command.Combined(ctx, command.New(ctx, t.Config.Root, t.Environ, "go", append([]string{"tool", "mage"}, targets...)...))
+	program, args := "go", append([]string{"tool", "mage"}, targets...)
+	if project.Packaged() {
+		program, args = t.Config.Program("targets"), targets
+	}
+	said, err = command.Combined(ctx, command.New(ctx, t.Config.Root, t.Environ, program, args...))
 	return time.Since(began), said, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Secret is the text of the secret name of a stack, which it makes if need be: from the user's variable if that is set,
@@ -26,10 +27,10 @@ func Secret(c config.Config, name config.Secret) (string, error) {
 	case err == nil:
 		secret := strings.TrimSuffix(string(content), "\n")
 		if !config.Valid(secret) {
-			return "", fmt.Errorf("%s does not hold a secret in one line, 4 to 64 letters, digits or any of . _ ~ + = -: put back its copy, or wipe the stack's data and keys with `go tool mage reset`", path)
+			return "", fmt.Errorf("%s does not hold a secret in one line, 4 to 64 letters, digits or any of . _ ~ + = -: put back its copy, or wipe the stack's data and keys with `"+project.Command+" reset`", path)
 		}
 		if preset != "" && preset != secret {
-			return "", fmt.Errorf("%s is not what %s holds, which the stack was made with: unset it, or wipe the stack's data and keys with `go tool mage reset`",
+			return "", fmt.Errorf("%s is not what %s holds, which the stack was made with: unset it, or wipe the stack's data and keys with `"+project.Command+" reset`",
 				name.Variable(), path)
 		}
 		return secret, nil
@@ -39,7 +40,7 @@ func Secret(c config.Config, name config.Secret) (string, error) {
 	secret := preset
 	if file := c.ProtectsFile(name); secret == "" && file != "" {
 		if _, err := os.Stat(file); err == nil {
-			return "", fmt.Errorf("%s is gone, and %s was made with what it held: put back its copy, set %s to that, or wipe the stack's data and keys with `go tool mage reset`",
+			return "", fmt.Errorf("%s is gone, and %s was made with what it held: put back its copy, set %s to that, or wipe the stack's data and keys with `"+project.Command+" reset`",
 				path, file, name.Variable())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sigstore-local/magefiles/internal/nearest"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Check is an error, with a message for the user, if a word of a command line after mage's own flags is wrong. It reads the
@@ -73,7 +74,7 @@ func (l List) unknown(word string) error {
 		known = append(known, t.Name)
 	}
 	near, distance := nearest.To(word, known)
-	const lists = "`go tool mage -l` lists them all"
+	lists := "`" + project.Command + " -l` lists them all"
 	switch {
 	case distance > 1+len(word)/3:
 		return fmt.Errorf("%q is not a target; %s", word, lists)
@@ -90,7 +91,7 @@ func (t Target) wrong(what string) error {
 
 // usage is how the target is called, and below it what its parameters mean.
 func (t Target) usage() string {
-	line, width := "go tool mage "+t.Name, 0
+	line, width := project.Command+" "+t.Name, 0
 	var labels, comments []string
 	add := func(label, comment string) {
 		labels, comments = append(labels, label), append(comments, comment)

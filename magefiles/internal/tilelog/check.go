@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"sigstore-local/magefiles/internal/project"
 )
 
 // state is how far the log has come, in the file in which Tessera's POSIX storage keeps that
@@ -29,7 +31,7 @@ func (l Log) Check() error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: put back a copy of %s, or wipe the stack's data and keys with `go tool mage reset`", err, l.Files.Place(""))
+	return fmt.Errorf("%w: put back a copy of %s, or wipe the stack's data and keys with `"+project.Command+" reset`", err, l.Files.Place(""))
 }
 
 func (l Log) check() error {

@@ -7,6 +7,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/rekorlog"
 )
 
@@ -25,7 +26,7 @@ func onRekor() []Attack {
 			Because: "It keeps the checkpoint that it saw last, and no proof leads from that checkpoint to a tree with other entries.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				refusal, err := t.twoHistories(ctx, rekorV1, 2)
-				return Attempt{Command: "go tool mage rekor:monitor", Refusal: refusal}, err
+				return Attempt{Command: project.Command + " rekor:monitor", Refusal: refusal}, err
 			},
 		},
 	}
@@ -33,7 +34,7 @@ func onRekor() []Attack {
 
 // onTiles are attacks by the operator of Rekor v2. The log is one of the attacker's own, so that the stack's is never changed.
 func onTiles() []Attack {
-	const monitor = "go tool mage rekor:monitor -log=rekor-tiles"
+	monitor := project.Command + " rekor:monitor -log=rekor-tiles"
 	return []Attack{
 		{
 			Name: "rewritten-tile", Did: "The operator of a log of tiles rewrites entry {entry} in the file that holds it.",
@@ -41,7 +42,7 @@ func onTiles() []Attack {
 			Because: "A reader hashes what the file holds, and the hashes in the other tiles, up to the root of the checkpoint, are those of the entry as it was before.",
 			Try: func(ctx context.Context, t *Target) (Attempt, error) {
 				refusal, err := t.rewriteTile(ctx)
-				return Attempt{Command: "go tool mage rekor:show -log=rekor-tiles 0", Refusal: refusal}, err
+				return Attempt{Command: project.Command + " rekor:show -log=rekor-tiles 0", Refusal: refusal}, err
 			},
 		},
 		{
@@ -105,5 +106,5 @@ func rewrite(ctx context.Context, t *Target) (Attempt, error) {
 	if err := check(); err != nil {
 		return Attempt{}, fmt.Errorf("the entry that was put back: %w", err)
 	}
-	return Attempt{Command: fmt.Sprintf("go tool mage rekor:show %d", signed.index), Refusal: noticed, Entry: signed.index}, nil
+	return Attempt{Command: fmt.Sprintf("%s rekor:show %d", project.Command, signed.index), Refusal: noticed, Entry: signed.index}, nil
 }
