@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"regexp"
 
 	"github.com/magefile/mage/mg"
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/registryclient"
 	"sigstore-local/magefiles/internal/service"
 )
 
@@ -28,6 +31,31 @@ func (Registry) Restart(ctx context.Context) error {
 
 // Stop stops the registry.
 func (Registry) Stop(ctx context.Context) error { return stop(ctx, registry) }
+
+// Image stores a small new image, which therefore nobody has signed, and prints its reference.
+func (Registry) Image(
+	ctx context.Context,
+	repository string, // the image's repository in the registry, such as example
+) error {
+	if !repositoryName.MatchString(repository) {
+		return fmt.Errorf("the repository is %q; accepted are parts of small letters, digits and any of . _ - with slashes between them", repository)
+	}
+	if err := needs(ctx, Registry.Start); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	reference, err := registryclient.NewImage(ctx, s.Config, repository, "An image to sign")
+	if err == nil {
+		fmt.Println(reference)
+	}
+	return err
+}
+
+// repositoryName matches the name of a repository (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests).
+var repositoryName = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
 
 func registryComponent() component {
 	return component{describe: registry, start: Registry.Start, stop: Registry.Stop}

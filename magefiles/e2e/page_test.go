@@ -398,7 +398,7 @@ func TestTheStackInABrowser(t *testing.T) {
 		for _, one := range attack.All(s.config) {
 			p.open("/lessons")
 			p.do(chromedp.Click(chromedp.CSS(`#` + one.Name + ` button`)))
-			p.until(`["done", "failed", "stopped"].includes(document.getElementById("run")?.dataset.state)`, time.Minute)
+			p.until(`["done", "failed", "stopped"].includes(document.getElementById("run")?.dataset.state)`, deadline)
 			if text := p.text(); !strings.Contains(text, one.Who+" notices.") || !strings.Contains(text, "The attack was noticed.") {
 				t.Errorf("%s:\n%s", one.Name, text)
 			}

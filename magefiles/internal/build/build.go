@@ -48,9 +48,9 @@ const SchemaSource = "storage/mysql/schema/storage.sql"
 // stampFile is the name of the file, beside the programs, that says what they were built from.
 const stampFile = ".built-from"
 
-// needsC says whether a program needs cgo: those that load PKCS#11 modules do. With cgo, the others would contain C code for
+// NeedsC says whether a program needs cgo: those that load PKCS#11 modules do. With cgo, the others would contain C code for
 // a database and a compression, whose compilation is a tenth of the work of a build.
-func needsC(pkg string) bool {
+func NeedsC(pkg string) bool {
 	name, _ := Program(pkg)
 	return slices.Contains([]string{"fulcio", "hsm"}, name)
 }
@@ -240,8 +240,8 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	step.Detail("reads the pinned modules")
 	known := b.builtFromStamp(stamp)
 	packages := slices.DeleteFunc(slices.Clone(b.Packages), func(pkg string) bool { return slices.Contains(known, pkg) && b.present(pkg) })
-	pure := slices.DeleteFunc(slices.Clone(packages), needsC)
-	withC := slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return !needsC(name) })
+	pure := slices.DeleteFunc(slices.Clone(packages), NeedsC)
+	withC := slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return !NeedsC(name) })
 	type goBuild struct {
 		env, packages []string
 		folder        string

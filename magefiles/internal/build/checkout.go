@@ -116,7 +116,7 @@ func (b *Builder) buildCheckout(ctx context.Context, source config.Source, folde
 			return err
 		}
 		args = append(args, "./"+source.Programs[name])
-		cgo = cgo || needsC(name)
+		cgo = cgo || NeedsC(name)
 	}
 	step.Detail("%s", folder)
 	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, cgo), "CC="+compiler), "go", args...), step, &progress{total: -1})
@@ -162,7 +162,7 @@ func (b *Builder) Debug(ctx context.Context, program, pkg, out string) error {
 	step := b.Console.Step("build")
 	step.Detail("%s", program)
 	args := []string{"build", "-v", "-gcflags=" + module + "/...=-N -l " + paths, "-o", out, pkg}
-	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, needsC(program)), "CC="+compiler), "go", args...), step, &progress{total: -1})
+	said, err := b.compile(ctx, command.New(ctx, folder, append(Env(b.Environ, NeedsC(program)), "CC="+compiler), "go", args...), step, &progress{total: -1})
 	if err != nil {
 		step.Fail()
 		if failure := (*exec.ExitError)(nil); errors.As(err, &failure) {

@@ -20,6 +20,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/registryclient"
+	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -90,7 +91,7 @@ func (a Attack) Noticed(attempt Attempt) (string, error) {
 		return "", errors.New("nobody noticed")
 	}
 	for line := range strings.Lines(attempt.Output()) {
-		if a.Words.MatchString(line) {
+		if line = service.WithoutColor(line); a.Words.MatchString(line) {
 			return strings.TrimPrefix(strings.TrimSpace(line), "Error: "), nil
 		}
 	}

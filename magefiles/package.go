@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"sigstore-local/magefiles/internal/pack"
+	"sigstore-local/magefiles/internal/project"
+)
+
+// Package writes an archive that runs the stack on a machine without Go and without a compiler, with its checksum and a keyless signature
+// by this stack beside it.
+func Package(
+	ctx context.Context,
+	version *string, // the archive's version; what git says of the checkout if not given
+	o *string, // the folder to write into; state/packages if not given
+) error {
+	if err := needs(ctx, requireAll); err != nil {
+		return err
+	}
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	named, err := pack.Version(ctx, s.Config.Root, version)
+	if err != nil {
+		return err
+	}
+	folder := filepath.Join(s.Config.State, "packages")
+	if o != nil {
+		folder = fromUser(*o)
+	}
+	if err := needs(ctx, append(signatureLog(s.Config), Fulcio.Start, tufRepository)...); err != nil {
+		return err
+	}
+	file, err := pack.Archive(ctx, s.Stack, named, folder)
+	if err != nil {
+		return err
+	}
+	sums, err := pack.Sums(file)
+	if err != nil {
+		return err
+	}
+	_, verify, err := pack.Sign(ctx, s.Stack, sums)
+	if err != nil {
+		return err
+	}
+	s.Console.Printf("To verify it: (cd %s && sha256sum -c %s) && %s", folder, filepath.Base(sums), verify)
+	return nil
+}
+
+// fromUser is a path as the user means it, who may be in another folder than the targets.
+func fromUser(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(os.Getenv(project.CalledFrom), path)
+}
