@@ -37,6 +37,9 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/demo/attack"
 )
 
 const (
@@ -589,6 +592,36 @@ func TestWhatIsNoBundleOrNoDigestOrNoKeyIsAnError(t *testing.T) {
 	} {
 		if r, err := Bundle(s, test.content, Subject{test.digest}, test.expected); err == nil || !strings.Contains(err.Error(), test.words) || r.OK {
 			t.Errorf("%s: %v; want %q", name, err, test.words)
+		}
+	}
+}
+
+func TestEachAttackThatACheckNamesIsOneOfTheDemos(t *testing.T) {
+	attacks := map[string]bool{}
+	for _, name := range []string{"tutorial", "tiles", "all"} {
+		c, err := config.Load("/checkout", []string{"SIGLOCAL_STACK=" + name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range attack.All(c) {
+			attacks[a.Name] = true
+		}
+	}
+	s := newSigstore(t)
+	payload := payloadOf(digestOf(t, artifact))
+	b, err := protojson.Marshal(s.sign(t, how{v2: true, content: payload}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Image(s, Signature{Bundle: b, Payload: payload}, digestOf(t, artifact), expectedOfAlice)
+	if err != nil || !r.OK || len(r.Checks) != 9 {
+		t.Fatal(err, shown(r))
+	}
+	for _, c := range append(r.Checks, inspected(t, s, s.sign(t, how{}), "", expectedOfAlice).Checks...) {
+		for _, name := range c.Attacks {
+			if !attacks[name] {
+				t.Errorf("%s is there for %q, and the demos have no such attack", c.Name, name)
+			}
 		}
 	}
 }
