@@ -39,6 +39,16 @@ type Signature struct {
 // mostSignatures is how many signatures of an image are read.
 const mostSignatures = 50
 
+// only is a way to the stack's registry and to nowhere else: a manifest may name other addresses for a layer, and an answer may redirect.
+type only struct{ host string }
+
+func (o only) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host != o.host {
+		return nil, fmt.Errorf("%s is asked for; accepted is the stack's registry, %s", r.URL.Host, o.host)
+	}
+	return remote.DefaultTransport.RoundTrip(r)
+}
+
 // Signatures are those of an image in the stack's registry, in both of the forms in which cosign stores them: its version 2 as layers
 // of an image under a tag that is made from the digest, its version 3 as bundles that refer to the image. It returns the image's
 // reference by digest, and the digest. The newest signatures of a form are first.
@@ -48,21 +58,21 @@ func Signatures(ctx context.Context, c config.Config, reference string) (image, 
 	if err != nil || parsed.Context().RegistryStr() != own {
 		return "", "", nil, fmt.Errorf("the image is %q; accepted is one of the stack's registry, such as %s", reference, c.Image("rekor-cli"))
 	}
-	with := remote.WithContext(ctx)
-	described, err := remote.Get(parsed, with)
+	with := []remote.Option{remote.WithContext(ctx), remote.WithTransport(only{own})}
+	described, err := remote.Get(parsed, with...)
 	if err != nil {
 		return "", "", nil, fmt.Errorf("%s: %w", reference, err)
 	}
 	hash := described.Digest
 	repository := parsed.Context()
 	for _, suffix := range []string{"sig", "att"} {
-		found, err := legacy(repository.Tag(fmt.Sprintf("%s-%s.%s", hash.Algorithm, hash.Hex, suffix)), with)
+		found, err := legacy(repository.Tag(fmt.Sprintf("%s-%s.%s", hash.Algorithm, hash.Hex, suffix)), with...)
 		if err != nil {
 			return "", "", nil, err
 		}
 		signatures = append(signatures, found...)
 	}
-	found, err := referring(repository.Digest(hash.String()), with)
+	found, err := referring(repository.Digest(hash.String()), with...)
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -119,8 +129,8 @@ func missing(err error) bool {
 }
 
 // legacy are the signatures in the layers of an image.
-func legacy(tag name.Tag, with remote.Option) ([]Signature, error) {
-	image, err := remote.Image(tag, with)
+func legacy(tag name.Tag, with ...remote.Option) ([]Signature, error) {
+	image, err := remote.Image(tag, with...)
 	if missing(err) {
 		return nil, nil
 	}
@@ -156,7 +166,11 @@ func layer(image v1.Image, digest v1.Hash) ([]byte, error) {
 		return nil, err
 	}
 	defer content.Close()
-	return io.ReadAll(io.LimitReader(content, MaxBundle))
+	text, err := io.ReadAll(io.LimitReader(content, MaxBundle+1))
+	if err == nil && len(text) > MaxBundle {
+		err = fmt.Errorf("the layer %s has more than %d bytes", digest, MaxBundle)
+	}
+	return text, err
 }
 
 // fromLayer makes a bundle of a layer and its annotations.
@@ -177,6 +191,15 @@ func fromLayer(payload []byte, annotations map[string]string) (Signature, error)
 			return Signature{}, fmt.Errorf("a signature's log entry: %w", err)
 		}
 		material.TlogEntries = []*protorekor.TransparencyLogEntry{entry}
+	}
+	if text := annotations["dev.sigstore.cosign/rfc3161timestamp"]; text != "" {
+		var stored struct{ SignedRFC3161Timestamp []byte }
+		if err := json.Unmarshal([]byte(text), &stored); err != nil {
+			return Signature{}, fmt.Errorf("a signature's timestamp: %w", err)
+		}
+		material.TimestampVerificationData = &protobundle.TimestampVerificationData{
+			Rfc3161Timestamps: []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: stored.SignedRFC3161Timestamp}},
+		}
 	}
 	made := &protobundle.Bundle{MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: material}
 	one := Signature{}
@@ -247,8 +270,8 @@ func fromAnnotation(text string) (*protorekor.TransparencyLogEntry, error) {
 }
 
 // referring are the bundles that refer to an image.
-func referring(image name.Digest, with remote.Option) ([]Signature, error) {
-	index, err := remote.Referrers(image, with)
+func referring(image name.Digest, with ...remote.Option) ([]Signature, error) {
+	index, err := remote.Referrers(image, with...)
 	if missing(err) {
 		return nil, nil
 	}
@@ -264,7 +287,7 @@ func referring(image name.Digest, with remote.Option) ([]Signature, error) {
 		if !strings.HasPrefix(described.ArtifactType, "application/vnd.dev.sigstore.bundle") || len(signatures) == mostSignatures {
 			continue
 		}
-		artifact, err := remote.Image(image.Context().Digest(described.Digest.String()), with)
+		artifact, err := remote.Image(image.Context().Digest(described.Digest.String()), with...)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", described.Digest, err)
 		}

@@ -83,16 +83,35 @@ func Digest(r io.Reader) (string, error) {
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// Bundle verifies a bundle (https://docs.sigstore.dev/about/bundle/) in JSON. Its error says that content is none.
+// Bundle verifies a bundle (https://docs.sigstore.dev/about/bundle/) in JSON. Its error says that content is none, or that the subject's
+// digest or the expected key cannot be read.
 func Bundle(trusted root.TrustedMaterial, content []byte, subject Subject, expected Expected) (Report, error) {
 	if len(content) > MaxBundle {
 		return Report{}, fmt.Errorf("the bundle has %d bytes; accepted are at most %d", len(content), MaxBundle)
 	}
 	var held bundle.Bundle
-	if err := held.UnmarshalJSON(content); err != nil {
-		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
+	unread := held.UnmarshalJSON(content)
+	if unread != nil {
+		// sigstore-go reads the log entries with the bundle, and Rekor v1's with the signature in them. Without the entries, what is left is
+		// a bundle if they alone are wrong.
+		material := held.GetVerificationMaterial()
+		if len(material.GetTlogEntries()) == 0 {
+			return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", unread)
+		}
+		material.TlogEntries = nil
+		if _, err := bundle.NewBundle(held.Bundle); err != nil {
+			return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", unread)
+		}
 	}
-	v := &verifier{trusted: trusted, entity: &held, subject: subject, expected: expected}
+	v := &verifier{unread: unread, trusted: trusted, entity: &held, subject: subject, expected: expected}
+	if subject.Digest != "" {
+		var hexed string
+		var err error
+		v.algorithm, hexed, _ = strings.Cut(subject.Digest, ":")
+		if v.digest, err = hex.DecodeString(hexed); err != nil || len(v.digest) == 0 {
+			return Report{}, fmt.Errorf("the digest is %q; accepted is one such as sha256:0123…", subject.Digest)
+		}
+	}
 	v.report.MediaType = held.GetMediaType()
 	return v.run()
 }
@@ -104,12 +123,30 @@ type verifier struct {
 	subject  Subject
 	expected Expected
 
+	algorithm string // of the subject's digest; empty if it is not known
+	digest    []byte
+
 	report  Report
 	leaf    *x509.Certificate
 	content verify.VerificationContent
 	signed  verify.SignatureContent
 	times   []time.Time // of the signature, by a log's or a timestamp authority's word
+	unread  error       // says that sigstore-go does not take the log entries
+	outside error       // says that a log's time is not one of the certificate's
 }
+
+// anyTime is a bundle whose certificate is valid at any time, so that what is wrong with the entry itself and what is wrong with the time
+// fail in a check each. The verdict is about the bundle as it is.
+type anyTime struct{ *bundle.Bundle }
+
+func (b anyTime) VerificationContent() (verify.VerificationContent, error) {
+	content, err := b.Bundle.VerificationContent()
+	return validAnyTime{content}, err
+}
+
+type validAnyTime struct{ verify.VerificationContent }
+
+func (validAnyTime) ValidAtTime(time.Time, root.TrustedMaterial) bool { return true }
 
 func (v *verifier) run() (Report, error) {
 	var err error
@@ -178,6 +215,11 @@ func (v *verifier) checkEntries(entries []*tlog.Entry) {
 		Name: "entry", Title: "The signature is in a log that the trusted root has",
 		Attacks: []string{"rewritten-entry", "rewritten-tile", "dated-back"},
 	}
+	if v.unread != nil {
+		c.Compared = "What the bundle says of its entry, with what an entry of a log may say."
+		v.check(c, v.unread)
+		return
+	}
 	if len(entries) == 0 {
 		c.Compared = "The bundle holds no entry of a log."
 		v.check(c, errors.New("nobody could notice a signature that is in no log: a verifier has to be told to do without, as with cosign's --insecure-ignore-tlog"))
@@ -186,9 +228,6 @@ func (v *verifier) checkEntries(entries []*tlog.Entry) {
 	var words []string
 	for _, one := range entries {
 		entry := Entry{Index: uint64(max(0, one.LogIndex())), Integrated: one.IntegratedTime()}
-		if one.IntegratedTime().Unix() == 0 {
-			entry.Integrated = time.Time{}
-		}
 		id := hex.EncodeToString([]byte(one.LogKeyID()))
 		name := "a log with the key ID " + id + ", which the trusted root does not have"
 		if log, ok := v.trusted.RekorLogs()[id]; ok {
@@ -205,8 +244,14 @@ func (v *verifier) checkEntries(entries []*tlog.Entry) {
 		words = append(words, fmt.Sprintf("%s for entry %d, with the key of %s; what the entry says, with the signature and its signer.", proof, one.LogIndex(), name))
 	}
 	c.Compared = strings.Join(words, " ")
-	stamps, err := verify.VerifyTlogEntry(v.entity, v.trusted, 1, true)
-	v.check(c, err)
+	if v.leaf == nil && len(v.expected.KeyPEM) == 0 {
+		v.skip(c, "The entry is about a key, and no public key is expected.")
+		return
+	}
+	stamps, err := verify.VerifyTlogEntry(anyTime{v.entity}, v.trusted, 1, true)
+	if v.check(c, err) {
+		_, v.outside = verify.VerifyTlogEntry(v.entity, v.trusted, 1, true)
+	}
 	for _, one := range stamps {
 		v.times = append(v.times, one.Time)
 	}
@@ -224,6 +269,10 @@ func (v *verifier) checkTimestamps() {
 	if err == nil && len(verified) == 0 {
 		err = errors.Join(append([]error{errors.New("no timestamp holds")}, problems...)...)
 	}
+	if err != nil && len(v.times) > 0 {
+		// sigstore-go asks for one time that holds, from whomever.
+		err = fmt.Errorf("%w; the log's word for the time is enough for a verifier", err)
+	}
 	v.check(c, err)
 	for _, one := range verified {
 		v.times = append(v.times, one.Time)
@@ -231,6 +280,8 @@ func (v *verifier) checkTimestamps() {
 }
 
 func (v *verifier) checkCertificate() {
+	// As in sigstore-go's Verify, which reads a name of the kind OtherName, of which Go knows nothing, by itself.
+	v.leaf.UnhandledCriticalExtensions = slices.DeleteFunc(v.leaf.UnhandledCriticalExtensions, cryptoutils.SANOID.Equal)
 	// Whether the CA has certified the key does not depend on when the signature was made; the next check is about that.
 	ca := Check{
 		Name: "certificate", Title: "A CA of the trusted root has issued the certificate",
@@ -248,6 +299,10 @@ func (v *verifier) checkCertificate() {
 	switch {
 	case !issued:
 		v.skip(valid, "The certificate counts for nothing.")
+	case v.outside != nil:
+		v.check(valid, v.outside)
+	case len(v.times) == 0 && slices.ContainsFunc(v.report.Checks, func(c Check) bool { return c.Outcome == Failed }):
+		v.skip(valid, "What would say when the signature was made counts for nothing.")
 	case len(v.times) == 0:
 		v.check(valid, errors.New("nobody's word says when the signature was made"))
 	default:
@@ -326,19 +381,15 @@ func (v *verifier) checkSignature() {
 		err = errors.New("it was made with a key, and no public key is expected")
 	}
 	fits := v.check(c, err)
-	algorithm, hexed, _ := strings.Cut(v.subject.Digest, ":")
-	want, err := hex.DecodeString(hexed)
 	switch {
-	case v.subject.Digest == "":
+	case v.digest == nil:
 		digest.Compared = ""
 		v.skip(digest, "What was signed was not named.")
 	case !fits:
 		v.skip(digest, "The signature counts for nothing.")
 	default:
-		if err == nil {
-			err = verify.VerifySignatureWithArtifactDigests(v.signed, v.content, v.trusted, []verify.ArtifactDigest{{Algorithm: algorithm, Digest: want}})
-		}
-		v.check(digest, err)
+		v.check(digest, verify.VerifySignatureWithArtifactDigests(v.signed, v.content, v.trusted,
+			[]verify.ArtifactDigest{{Algorithm: v.algorithm, Digest: v.digest}}))
 	}
 }
 
@@ -361,6 +412,10 @@ func (v *verifier) checkIdentity() {
 
 // judge has sigstore-go verify the whole.
 func (v *verifier) judge() {
+	if v.unread != nil {
+		v.report.Verdict = v.unread.Error()
+		return
+	}
 	options := []verify.VerifierOption{verify.WithTransparencyLog(1)}
 	var policy []verify.PolicyOption
 	stamps, _ := v.entity.Timestamps()
@@ -384,9 +439,8 @@ func (v *verifier) judge() {
 		return
 	}
 	artifact, about := verify.WithoutArtifactUnsafe(), "whatever it is about"
-	algorithm, hexed, _ := strings.Cut(v.subject.Digest, ":")
-	if want, err := hex.DecodeString(hexed); err == nil && v.subject.Digest != "" {
-		artifact, about = verify.WithArtifactDigest(algorithm, want), v.subject.Digest
+	if v.digest != nil {
+		artifact, about = verify.WithArtifactDigest(v.algorithm, v.digest), v.subject.Digest
 	} else if own := v.own(); own != nil {
 		artifact, about = verify.WithArtifactDigest("sha256", own), fmt.Sprintf("whatever has the digest sha256:%x", own)
 	}
