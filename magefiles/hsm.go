@@ -64,6 +64,11 @@ func (s *shared) token(ctx context.Context) (err error) {
 			return nil
 		}
 	case err == nil:
+		// Nothing is started on a disk that is full, so the token need not be right there.
+		if statedir.RoomFor(s.Config, statedir.Spare) != nil {
+			step.Drop()
+			return nil
+		}
 		var root string
 		root, err = hsm(ctx, s.Config, "certificate")
 		if err == nil && root != string(known) {
@@ -130,8 +135,12 @@ func (HSM) List(ctx context.Context) error {
 	return err
 }
 
-// hsm runs the program hsm.
+// hsm runs the program hsm, which logs in to the token. SoftHSM writes the token's file anew whenever somebody logs in, and empties the
+// file first: on a disk that is full, that could be the end of the token.
 func hsm(ctx context.Context, c config.Config, action string) (string, error) {
+	if err := statedir.RoomFor(c, statedir.Spare); err != nil {
+		return "", err
+	}
 	args := []string{action, "-module", stack.PKCS11Module(c), "-token", c.PKCS11Token, "-pin-file", c.SecretFile(config.HSMPIN)}
 	if action == "init" {
 		args = append(args, "-so-pin-file", c.SecretFile(config.HSMSOPIN))

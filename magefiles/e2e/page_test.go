@@ -36,7 +36,10 @@ import (
 	"sigstore-local/magefiles/internal/rekorlog"
 )
 
-var screenshots = flag.String("screenshots", "", "write screenshots of the page's views into this `folder`")
+var (
+	screenshots = flag.String("screenshots", "", "write screenshots of the page's views into this `folder`")
+	pictures    = flag.Bool("pictures", false, "renew the README's pictures of the page")
+)
 
 // pageBrowser is a browser that shows the page of a stack. Whatever it writes to its console fails the test.
 type pageBrowser struct {
@@ -476,6 +479,33 @@ func TestTheStackInABrowser(t *testing.T) {
 		p := p.in(t)
 		p.views(t)
 	})
+	if *pictures {
+		p.picture("page-stack", "/", 1500, 1150, "")
+		p.picture("page-proof", "/logs/rekor/5", 1280, 760, "#proof")
+	}
+}
+
+// picture renews a picture of docs: a view of the page, from an element on.
+func (p pageBrowser) picture(name, path string, width, height int64, from string) {
+	p.t.Helper()
+	if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	p.do(chromedp.EmulateViewport(width, height))
+	p.open(path)
+	p.until(`document.readyState === "complete" && !document.querySelector(".proof:not([data-computed=yes])")`, 10*time.Second)
+	if from != "" {
+		p.evaluate(fmt.Sprintf("document.querySelector(%q).scrollIntoView()", from))
+	}
+	picture, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.s.config.Root, "docs", name+".png"), picture, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // processHas says whether a process has a text among its arguments.
@@ -511,8 +541,6 @@ func axe(t *testing.T) string {
 // views looks at each view, in light and dark and at both widths: with axe's rules, whether anything is cut, and for screenshots.
 func (p pageBrowser) views(t *testing.T) {
 	script := axe(t)
-	run := p.evaluate(`document.querySelector("title") && location.pathname`)
-	_ = run
 	for name, path := range map[string]string{
 		"stack": "/", "part": "/parts/fulcio", "log": "/logs/rekor", "log-tiles": "/logs/rekor-tiles", "certificates": "/logs/ct", "search": "/logs/rekor?q=" + p.s.config.Email,
 		"entry": "/logs/rekor/0", "entry-tiles": "/logs/rekor-tiles/0", "certificate": "/logs/ct/0", "consistency": "/logs/rekor/consistency",

@@ -69,13 +69,13 @@ func Version(ctx context.Context, root string, named *string) (string, error) {
 }
 
 // Time is when what is packed was made: SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), or else the time of
-// the last commit.
+// the last commit, or now for a copy of the sources without git.
 func Time(ctx context.Context, root string, getenv func(string) string) (time.Time, error) {
 	text, from := getenv("SOURCE_DATE_EPOCH"), "SOURCE_DATE_EPOCH"
 	if text == "" {
 		said, err := command.Output(ctx, command.New(ctx, root, os.Environ(), "git", "log", "-1", "--format=%ct"))
 		if err != nil {
-			return time.Time{}, fmt.Errorf("git does not say when the last commit was made: set SOURCE_DATE_EPOCH to the seconds since 1970")
+			return time.Now().UTC().Truncate(time.Second), nil
 		}
 		text, from = strings.TrimSpace(said), "git's time of the last commit"
 	}

@@ -38,7 +38,7 @@ func (s *Server) chapters() []lesson {
 		flag := fmt.Sprintf("-chapter=%d", i+1)
 		all = append(all, lesson{
 			Name: fmt.Sprintf("chapter-%d", i+1), Title: fmt.Sprintf("%d. %s", i+1, chapter.Title), About: chapter.About,
-			Command: "go tool mage demo:tour " + flag, args: []string{"demo:tour", flag, "-o=json"},
+			Command: project.Command + " demo:tour " + flag, args: []string{"demo:tour", flag, "-o=json"},
 		})
 	}
 	return all
@@ -51,7 +51,7 @@ func (s *Server) attacks() []lesson {
 		flag := "-only=" + one.Name
 		all = append(all, lesson{
 			Name: one.Name, Title: one.Plan(s.stack.Config), About: one.Who + " notices. " + one.Because,
-			Command: "go tool mage demo:tamper " + flag, args: []string{"demo:tamper", flag, "-o=json"},
+			Command: project.Command + " demo:tamper " + flag, args: []string{"demo:tamper", flag, "-o=json"},
 		})
 	}
 	return all
@@ -369,7 +369,7 @@ func (s *Server) showLessons(w http.ResponseWriter, r *http.Request) {
 // mayChange refuses whoever does not have the token.
 func (s *Server) mayChange(w http.ResponseWriter, r *http.Request) bool {
 	if !s.admitted(r) {
-		s.fail(w, r, http.StatusForbidden, "Lessons are run by whoever has the stack's token. `go tool mage page` prints the address of this page with it.")
+		s.fail(w, r, http.StatusForbidden, "Lessons are run by whoever has the stack's token. `%s page` prints the address of this page with it.", project.Command)
 		return false
 	}
 	return true
@@ -428,7 +428,11 @@ func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	out := newStream(w)
+	out, end := s.stream(w, r)
+	if out == nil {
+		return
+	}
+	defer end()
 	for {
 		shown, changed := one.snapshot()
 		shown.Admitted = s.admitted(r)
@@ -452,7 +456,13 @@ func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) nextStep(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(one *run) { _, _ = io.WriteString(one.next, "\n") })
+	s.act(w, r, func(one *run) {
+		// A line that comes before the lesson waits would make it go on later, when nobody has asked for that.
+		if shown, _ := one.snapshot(); shown.State == waiting {
+			one.change(func() { one.state = running })
+			_, _ = io.WriteString(one.next, "\n")
+		}
+	})
 }
 
 func (s *Server) stopRun(w http.ResponseWriter, r *http.Request) {

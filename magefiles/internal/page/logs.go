@@ -20,6 +20,7 @@ import (
 	"sigstore-local/magefiles/internal/ctlog"
 	"sigstore-local/magefiles/internal/logview"
 	"sigstore-local/magefiles/internal/page/proof"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/rekorlog"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/tilelog"
@@ -396,6 +397,14 @@ func searchFor(text string, about logAbout) (query rekorlog.Query, index uint64,
 		"a digest such as sha256:0123…, key: and the SHA-256 of a public key, and a UUID of Rekor v1", bounded(100, text))
 }
 
+// target is the namespace of a service's targets.
+func target(service string) string {
+	if service == logview.RekorV2 {
+		return "rekorTiles"
+	}
+	return service
+}
+
 // available is an error, for people, unless the service that shows a log runs.
 func (s *Server) available(name string) error {
 	serves := name
@@ -404,7 +413,7 @@ func (s *Server) available(name string) error {
 	}
 	all := s.stack.All()
 	if runs, err := s.stack.Engine.Runs(stack.One(all, serves)); err != nil || !runs {
-		return fmt.Errorf("%s is stopped. `go tool mage %s:start` starts it, and this page comes back with it", serves, serves)
+		return fmt.Errorf("%s is stopped. `%s %s:start` starts it, and this page comes back with it", serves, project.Command, target(serves))
 	}
 	return nil
 }

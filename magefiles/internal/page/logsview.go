@@ -210,7 +210,11 @@ func (s *Server) logEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	out := newStream(w)
+	out, end := s.stream(w, r)
+	if out == nil {
+		return
+	}
+	defer end()
 	// Reading a checkpoint of tiles costs nothing. The other logs are asked when a log of the stack tells that something has come,
 	// since each of them writes a line for each request.
 	pause, came := 100*time.Millisecond, make(chan struct{}, 1)

@@ -14,11 +14,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/explain/diagram"
 	"sigstore-local/magefiles/internal/page/proof"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -40,6 +42,7 @@ type Server struct {
 
 	versions versions
 	heads    heads
+	streams  atomic.Int64 // of events, that are open
 }
 
 // New serves the stack s, which d describes, until ctx ends. Who has token can change something by the page.
@@ -145,6 +148,25 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// mostStreams limits how many streams of events there are at a time: each follows logs.
+const mostStreams = 64
+
+// stream begins a stream of events. It refuses, and returns nil, for a page of somebody else's, which could not read the stream and
+// could open many, and if there are too many.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request) (out *stream, end func()) {
+	// Browsers of today send this header to localhost; what sends none is no page.
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		http.Error(w, "Events are for this server's own pages.", http.StatusForbidden)
+		return nil, nil
+	}
+	if s.streams.Add(1) > mostStreams {
+		s.streams.Add(-1)
+		http.Error(w, fmt.Sprintf("There are %d streams of events already.", mostStreams), http.StatusServiceUnavailable)
+		return nil, nil
+	}
+	return newStream(w), func() { s.streams.Add(-1) }
+}
+
 func (s *Server) named(host string) bool {
 	for _, one := range s.hosts {
 		if strings.EqualFold(host, one) {
@@ -162,7 +184,7 @@ func (s *Server) cookie() string {
 // admit gives the browser a token that it has named in a URL as a cookie, and leads it to the same URL without the token.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, given string) {
 	if !s.isToken(given) {
-		s.fail(w, r, http.StatusForbidden, "This is not the token of this stack. `go tool mage page` prints the address with the right one.")
+		s.fail(w, r, http.StatusForbidden, "This is not the token of this stack. `%s page` prints the address with the right one.", project.Command)
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: s.cookie(), Value: given, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
@@ -218,6 +240,7 @@ var functions = template.FuncMap{
 	"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"short": short,
 	"cut":   bounded,
+	"mage":  func() string { return project.Command },
 	"hex":   func(b []byte) string { return fmt.Sprintf("%x", b) },
 	"title": func(text string) string {
 		if text == "" {

@@ -15,6 +15,7 @@ import (
 	"sigstore-local/magefiles/internal/console"
 	"sigstore-local/magefiles/internal/explain"
 	"sigstore-local/magefiles/internal/explain/diagram"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/traffic"
@@ -116,7 +117,7 @@ func (s *Server) showStack(w http.ResponseWriter, r *http.Request) {
 			Parts   []part
 			Running int
 			Demo    string
-		}{template.HTML(diagram.SVG(whole)), parts, running, "go tool mage demo:keyless"}, // the SVG escapes what it shows
+		}{template.HTML(diagram.SVG(whole)), parts, running, project.Command + " demo:keyless"}, // the SVG escapes what it shows
 	})
 }
 
@@ -124,7 +125,11 @@ func (s *Server) showStack(w http.ResponseWriter, r *http.Request) {
 func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	out := newStream(w)
+	out, end := s.stream(w, r)
+	if out == nil {
+		return
+	}
+	defer end()
 	go func() {
 		_ = traffic.Follow(ctx, s.stack.All(), s.stack.Config.Log, func(event traffic.Event) error {
 			text, err := json.Marshal(struct {
@@ -272,7 +277,11 @@ func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	reader := service.NewLogReader(s.stack.Config.Log(name), 0)
 	defer reader.Close()
-	out := newStream(w)
+	out, end := s.stream(w, r)
+	if out == nil {
+		return
+	}
+	defer end()
 	_ = service.ReadLogs(ctx, []*service.LogReader{reader}, true, func(_ int, line string) error {
 		out.send("line", bounded(400, service.WithoutColor(line)))
 		return nil

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 	"sigstore-local/magefiles/internal/certificate"
 	"sigstore-local/magefiles/internal/inspect"
 	"sigstore-local/magefiles/internal/logview"
+	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/rekorlog"
+	"sigstore-local/magefiles/internal/stack"
 )
 
 // verifyContent is what the page of verification shows.
@@ -230,7 +233,11 @@ func (s *Server) trustedRoot() (root.TrustedMaterial, error) {
 	file := s.stack.Config.Trust("trusted_root.json")
 	trusted, err := root.NewTrustedRootFromPath(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("the stack has no trusted root yet: `go tool mage tuf:start` makes it")
+		makes := "demo:bundle"
+		if slices.Contains(stack.Names(s.stack.All()), "tuf") {
+			makes = "tuf:start"
+		}
+		return nil, fmt.Errorf("the stack has no trusted root yet: `%s %s` makes it", project.Command, makes)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -36,6 +37,11 @@ func (s *Stack) Describe(file, self string, environ []string) error {
 	}, "", "  ")
 	if err != nil {
 		return err
+	}
+	// A file that has this content already is not written again, as with configuration files: a disk that is full keeps no service from
+	// starting that runs already.
+	if there, err := os.ReadFile(file); err == nil && bytes.Equal(there, text) {
+		return nil
 	}
 	return statedir.WriteSecret(file, text)
 }
