@@ -213,6 +213,11 @@ func TestTheStackInABrowser(t *testing.T) {
 			t.Error("the log has the request already")
 		}
 		p.until(`document.getElementById("lines").textContent.includes("this-is-new")`, 5*time.Second)
+		s.must("tsa:stop")
+		p.open("/parts/tsa")
+		p.until(`document.getElementById("state").textContent === "stopped"`, 5*time.Second)
+		s.must("tsa:start")
+		p.until(`document.getElementById("state").textContent === "ready"`, 10*time.Second)
 		secrets := p.s.secrets()
 		for _, part := range append([]string{"cosign", "token"}, names...) {
 			_, body, _ := p.s.get(http.MethodGet, "/parts/"+part, nil)

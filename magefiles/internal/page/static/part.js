@@ -1,5 +1,16 @@
-// A log that follows.
+// A part as it is now, and its log, which follows.
 import { listen } from "./page.js";
+
+const state = document.getElementById("state");
+const memory = document.getElementById("memory");
+listen("/events", {
+  parts(data) {
+    const part = JSON.parse(data).find((one) => one.name === state.dataset.part);
+    if (state.textContent !== part.state) state.textContent = part.state;
+    state.className = "state " + part.mood;
+    if (memory && part.memory) memory.textContent = part.memory;
+  },
+});
 
 const lines = document.getElementById("lines");
 const most = 500; // lines

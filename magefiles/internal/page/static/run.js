@@ -17,9 +17,13 @@ const stream = listen(`/lessons/${run.dataset.run}/events`, {
       const last = all[all.length - 1];
       // Where one is, is in the URL.
       history.replaceState(null, "", "#" + last.id);
+      document.getElementById("told").textContent = last.querySelector("h2").textContent;
       last.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     }
-    if (["done", "failed", "stopped"].includes(now.state)) stream.close();
+    if (["done", "failed", "stopped"].includes(now.state)) {
+      document.getElementById("told").textContent = run.querySelector(".notice")?.textContent ?? now.state;
+      stream.close();
+    }
   },
 });
 
