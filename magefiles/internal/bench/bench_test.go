@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -83,5 +84,21 @@ func TestAllButTheBuildIsMeasuredUnlessSomethingIsNamed(t *testing.T) {
 	}
 	if options, err = Parse(new("build,tiles-upload"), nil, new(1_000_000)); err != nil || !slices.Equal(options.Only, []string{"build", "tiles-upload"}) || options.Entries != 1_000_000 {
 		t.Errorf("%v, %v", options, err)
+	}
+}
+
+func TestEventsOfAStreamAreReadAsTheyWereSent(t *testing.T) {
+	var got []string
+	err := readEvents(strings.NewReader("event: open\ndata: \n\nevent: size\ndata: {\"size\":\ndata:  3}\n\n: a comment\n\ndata: plain\n\nevent: cut off\ndata: x\n"),
+		func(kind, data string) error {
+			got = append(got, kind+"="+data)
+			return nil
+		})
+	if want := []string{"open=", "size={\"size\":\n 3}", "=plain"}; !slices.Equal(got, want) || !errors.Is(err, io.EOF) {
+		t.Errorf("%q, %v", got, err)
+	}
+	broken := errors.New("broken")
+	if err := readEvents(strings.NewReader("data: 1\n\ndata: 2\n\n"), func(string, string) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
 	}
 }

@@ -36,13 +36,14 @@ var benchmarks = []struct {
 	{"tiles-keyless", (*benchmark).tilesKeyless},
 	{"tiles-upload", (*benchmark).tilesUpload},
 	{"tiles-growth", (*benchmark).tilesGrowth},
+	{"page", (*benchmark).page},
 }
 
 // Options say what is measured, and how often.
 type Options struct {
 	Only    []string // names of what is measured
 	Runs    int      // how often each figure is measured
-	Entries int      // how many entries a log is filled with for growth and tiles-growth
+	Entries int      // how many entries a log is filled with for growth, tiles-growth and page
 }
 
 // Parse makes options of flags, nil where one was not given.

@@ -212,7 +212,11 @@ func (l signatures) consistency(ctx context.Context, older, newer head) ([][]byt
 
 // search finds the newest entries that have what a query asks for.
 func (l signatures) search(ctx context.Context, query rekorlog.Query, limit int) ([]row, rekorlog.Found, error) {
-	found, err := l.log.Search(ctx, query, limit)
+	search := l.log.Search
+	if v1, ok := l.log.Log.(rekorlog.V1); ok {
+		search = v1.SearchSome
+	}
+	found, err := search(ctx, query, limit)
 	var rows []row
 	for _, e := range found.Entries {
 		one := l.row(e)

@@ -163,7 +163,12 @@ func (s *Server) search(ctx context.Context, content *logContent, log shownLog) 
 		return "", nil
 	}
 	content.Rows, content.Total = rows, found.Total
-	if found.Total > uint64(len(rows)) {
+	switch {
+	case found.Newest < len(rows):
+		content.Notes = append(content.Notes, fmt.Sprintf("These are %d of them. The log's index names them in no order, and to fetch all would take "+
+			"long, so the newest %d entries of the log were looked through: %d of these are the newest, and the others are some of the rest. "+
+			"go tool mage rekor:search fetches all.", len(rows), mostFound, found.Newest))
+	case found.Total > uint64(len(rows)):
 		content.Notes = append(content.Notes, fmt.Sprintf("These are the newest %d of them.", len(rows)))
 	}
 	if found.Behind > 0 {

@@ -26,6 +26,7 @@ type Query struct {
 type Found struct {
 	Entries []Entry // the newest first
 	Total   uint64  // how many match, of which Entries may have fewer
+	Newest  int     // how many of Entries are the newest that match; the others, if there are any, are just some that match
 	Behind  uint64  // how many entries the index lacks: it is still being made
 	Problem string  // why the index does not go on; empty if it does
 }

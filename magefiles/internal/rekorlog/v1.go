@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -176,39 +178,117 @@ func (l V1) retrieve(ctx context.Context, by string, names any) ([]Entry, error)
 	return entries, nil
 }
 
-// Search asks the log's own index. That names all entries that match, in no order, so that all of them are asked for.
+// Search asks the log's own index. That names all entries that match, in no order, so that all of them are asked for: ten thousand
+// take half a minute. SearchSome does not.
 func (l V1) Search(ctx context.Context, query Query, limit int) (Found, error) {
+	uuids, total, err := l.indexed(ctx, query, math.MaxInt)
+	if err != nil {
+		return Found{}, err
+	}
+	found := Found{Total: total}
+	if found.Entries, err = l.named(ctx, uuids); err != nil {
+		return Found{}, err
+	}
+	found.Entries = newest(found.Entries, limit)
+	found.Newest = len(found.Entries)
+	return found, nil
+}
+
+// SearchSome is Search that asks for 2*limit entries at most, since each takes the log some milliseconds. If more match, it looks through
+// the newest limit entries of the log, which may have some that match, and fills up what it returns with others that match, as the index
+// happens to name them: Newest of Found says how many of the entries are the newest that match for certain.
+func (l V1) SearchSome(ctx context.Context, query Query, limit int) (Found, error) {
+	uuids, total, err := l.indexed(ctx, query, 2*limit)
+	if err != nil {
+		return Found{}, err
+	}
+	found := Found{Total: total}
+	if total <= uint64(2*limit) {
+		found.Entries, err = l.named(ctx, uuids)
+		found.Entries = newest(found.Entries, limit)
+		found.Newest = len(found.Entries)
+		return found, err
+	}
+	signed, err := l.Checkpoint(ctx)
+	if err != nil {
+		return Found{}, err
+	}
+	err = l.Entries(ctx, signed.Size-min(uint64(limit), signed.Size), signed.Size, func(e Entry) error {
+		if what, err := Describe(e.Body); err == nil && query.Names(what) {
+			found.Entries = append(found.Entries, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return Found{}, err
+	}
+	found.Newest = len(found.Entries)
+	uuids = slices.DeleteFunc(uuids, func(uuid string) bool {
+		return slices.ContainsFunc(found.Entries, func(e Entry) bool { return e.UUID == uuid })
+	})
+	others, err := l.named(ctx, uuids[:min(limit-found.Newest, len(uuids))])
+	found.Entries = newest(append(found.Entries, others...), limit)
+	return found, err
+}
+
+// newest are the newest of entries, limit at most, the newest first.
+func newest(entries []Entry, limit int) []Entry {
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(b.Index, a.Index) })
+	return entries[:min(limit, len(entries))]
+}
+
+// indexed asks the log's index for the UUIDs of entries that match: most of them at most, and how many there are.
+func (l V1) indexed(ctx context.Context, query Query, most int) (uuids []string, total uint64, err error) {
 	asked := map[string]any{"operator": "and"}
 	if query.Identity != "" {
 		asked["subject"] = query.Identity
 	}
 	if query.Digest != "" {
 		if strings.HasPrefix(query.Digest, "sha384:") {
-			return Found{}, fmt.Errorf("the digest is %s; the index of Rekor v1 has SHA-256 and SHA-512 alone", query.Digest)
+			return nil, 0, fmt.Errorf("the digest is %s; the index of Rekor v1 has SHA-256 and SHA-512 alone", query.Digest)
 		}
 		asked["hash"] = query.Digest
 	}
 	if query.Key != "" {
 		if query.PEM == nil {
-			return Found{}, fmt.Errorf("the key is sha256:%s; the index of Rekor v1 takes none but a PEM file with the whole key", query.Key)
+			return nil, 0, fmt.Errorf("the key is sha256:%s; the index of Rekor v1 takes none but a PEM file with the whole key", query.Key)
 		}
 		asked["publicKey"] = map[string]any{"format": "x509", "content": query.PEM}
 	}
-	var uuids []string
-	if err := l.ask(ctx, http.MethodPost, "/api/v1/index/retrieve", asked, &uuids); err != nil {
-		return Found{}, err
-	}
-	found := Found{Total: uint64(len(uuids))}
-	for some := range slices.Chunk(uuids, atOnce) {
-		entries, err := l.retrieve(ctx, "entryUUIDs", some)
-		if err != nil {
-			return Found{}, err
+	const path = "/api/v1/index/retrieve"
+	err = jsonapi.Read(ctx, http.DefaultClient, http.MethodPost, l.url+path, asked, func(answer io.Reader) error {
+		decoder := json.NewDecoder(answer)
+		if start, err := decoder.Token(); err != nil {
+			return err
+		} else if start != json.Delim('[') {
+			return fmt.Errorf("POST %s%s: the answer is no list of UUIDs: it begins with %v", l.url, path, start)
 		}
-		found.Entries = append(found.Entries, entries...)
+		for ; decoder.More(); total++ {
+			var uuid string
+			if err := decoder.Decode(&uuid); err != nil {
+				return fmt.Errorf("POST %s%s: %w", l.url, path, err)
+			}
+			if len(uuids) < most {
+				uuids = append(uuids, uuid)
+			}
+		}
+		_, err := decoder.Token() // the end of the list
+		return err
+	})
+	return uuids, total, err
+}
+
+// named asks the log for the entries of any number of UUIDs.
+func (l V1) named(ctx context.Context, uuids []string) ([]Entry, error) {
+	var entries []Entry
+	for some := range slices.Chunk(uuids, atOnce) {
+		shown, err := l.retrieve(ctx, "entryUUIDs", some)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, shown...)
 	}
-	slices.SortFunc(found.Entries, func(a, b Entry) int { return cmp.Compare(b.Index, a.Index) })
-	found.Entries = found.Entries[:min(limit, len(found.Entries))]
-	return found, nil
+	return entries, nil
 }
 
 // wireEntry is an entry as Rekor's API has it (https://github.com/sigstore/rekor/blob/main/openapi.yaml, LogEntry).

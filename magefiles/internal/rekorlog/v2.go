@@ -125,6 +125,7 @@ func (l *V2) Search(ctx context.Context, query Query, limit int) (Found, error) 
 		found.Entries = append(found.Entries, entry)
 		return nil
 	})
+	found.Newest = len(found.Entries)
 	return found, err
 }
 
