@@ -85,7 +85,13 @@ func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	if listed := call("-l").stdout + demo.String(); strings.Contains(listed, "go tool mage") {
 		t.Errorf("it speaks of go tool mage:\n%s", listed)
 	}
-	if left := processes(t, folder); len(left) > 0 {
+	// The action takes the archive in place of a build.
+	job := *s
+	job.config.State = filepath.Join(filepath.Dir(s.config.State), "job")
+	job.env = append(slices.Clone(s.env), "SIGLOCAL_STATE="+job.config.State)
+	job.signsInJob(job.runAction(map[string]string{"archive": filepath.Join(folder, name+".tar.zst")}), "sigstore-local")
+	job.run(s.home, filepath.Join(folder, name, "sigstore-local"), "stop")
+	if left := processes(t, filepath.Dir(s.config.State)); len(left) > 0 {
 		t.Errorf("left are processes %v", left)
 	}
 }
