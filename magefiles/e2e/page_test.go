@@ -362,6 +362,7 @@ func TestTheStackInABrowser(t *testing.T) {
 		p.until(`document.getElementById("digest").value.startsWith("sha256:")`, 5*time.Second)
 		p.do(chromedp.Click(chromedp.CSS("#upload .primary")))
 		p.shows("✓ Verified.")
+		p.until(`document.readyState === "complete"`, 5*time.Second)
 		if failed := p.evaluate(`document.querySelectorAll(".checks > .failed").length + " " + document.querySelectorAll(".checks > .passed").length`); !regexp.MustCompile(`^0 ([5-9]|1\d)$`).MatchString(failed) {
 			t.Errorf("failed and passed are %s:\n%s", failed, p.text())
 		}

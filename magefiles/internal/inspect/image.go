@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -23,6 +24,7 @@ import (
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore/pkg/signature/payload"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"sigstore-local/magefiles/internal/config"
@@ -34,92 +36,124 @@ type Signature struct {
 	// Payload is the text that was signed about the image, in the form that cosign v2 signs
 	// (https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md); nil for a statement, which names the image itself.
 	Payload []byte
+	problem error // why it could not be read; the other signatures of the image still count
 }
 
-// mostSignatures is how many signatures of an image are read.
-const mostSignatures = 50
-
-// only is a way to the stack's registry and to nowhere else: a manifest may name other addresses for a layer, and an answer may redirect.
-type only struct{ host string }
-
-func (o only) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host != o.host {
-		return nil, fmt.Errorf("%s is asked for; accepted is the stack's registry, %s", r.URL.Host, o.host)
-	}
-	return remote.DefaultTransport.RoundTrip(r)
-}
+const (
+	mostSignatures = 50       // how many signatures of an image are read
+	mostBytes      = 64 << 20 // how many bytes the registry may send about an image
+)
 
 // Signatures are those of an image in the stack's registry, in both of the forms in which cosign stores them: its version 2 as layers
 // of an image under a tag that is made from the digest, its version 3 as bundles that refer to the image. It returns the image's
-// reference by digest, and the digest. The newest signatures of a form are first.
+// reference by digest, and the digest. The newest signatures of a form are first. Its error says that the reference is not of the
+// stack's registry, or that the image could not be read. What is stored as a signature and is none is in the list, and Image
+// reports it as refused: nobody can hide the others with it.
 func Signatures(ctx context.Context, c config.Config, reference string) (image, digest string, signatures []Signature, err error) {
 	parsed, err := name.ParseReference(reference)
 	own := c.Localhost(config.Registry)
 	if err != nil || parsed.Context().RegistryStr() != own {
-		return "", "", nil, fmt.Errorf("the image is %q; accepted is one of the stack's registry, such as %s", reference, c.Image("rekor-cli"))
+		return "", "", nil, fmt.Errorf("the image is %q; accepted is one of the stack's registry, such as %s", bounded(reference), c.Image("rekor-cli"))
 	}
-	with := []remote.Option{remote.WithContext(ctx), remote.WithTransport(only{own})}
-	described, err := remote.Get(parsed, with...)
+	r := reader{parsed.Context(), []remote.Option{remote.WithContext(ctx), remote.WithTransport(&only{host: own})}}
+	described, err := remote.Get(parsed, r.options...)
 	if err != nil {
 		return "", "", nil, fmt.Errorf("%s: %w", reference, err)
 	}
 	hash := described.Digest
-	repository := parsed.Context()
-	for _, suffix := range []string{"sig", "att"} {
-		found, err := legacy(repository.Tag(fmt.Sprintf("%s-%s.%s", hash.Algorithm, hash.Hex, suffix)), with...)
-		if err != nil {
-			return "", "", nil, err
-		}
-		signatures = append(signatures, found...)
+	signed := r.repository.Digest(hash.String())
+	signatures = r.referring(signed)
+	for _, suffix := range []string{"att", "sig"} {
+		signatures = append(signatures, r.layers(r.repository.Tag(fmt.Sprintf("%s-%s.%s", hash.Algorithm, hash.Hex, suffix)))...)
 	}
-	found, err := referring(repository.Digest(hash.String()), with...)
-	if err != nil {
-		return "", "", nil, err
+	if err := ctx.Err(); err != nil {
+		return "", "", nil, fmt.Errorf("the signatures of %s: %w", signed, err)
 	}
-	signatures = append(signatures, found...)
-	// Each is stored after those that were there.
-	slices.Reverse(signatures)
-	return repository.Digest(hash.String()).String(), hash.String(), signatures[:min(mostSignatures, len(signatures))], nil
+	return signed.String(), hash.String(), signatures[:min(mostSignatures, len(signatures))], nil
 }
 
-// Image verifies a signature of the image with a digest.
+// only sends requests to one host, and passes on so many bytes of all answers together: a manifest may name other hosts, and any size.
+type only struct {
+	host string
+	sent atomic.Int64
+}
+
+// RoundTrip sends a request to the host.
+func (o *only) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.URL.Host != o.host {
+		return nil, fmt.Errorf("%s is not at %s, the stack's registry", request.URL.Redacted(), o.host)
+	}
+	response, err := remote.DefaultTransport.RoundTrip(request)
+	if err == nil {
+		response.Body = counted{response.Body, &o.sent}
+	}
+	return response, err
+}
+
+type counted struct {
+	io.ReadCloser
+	sent *atomic.Int64
+}
+
+// Read fails when mostBytes are passed.
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if c.sent.Add(int64(n)) > mostBytes {
+		return 0, fmt.Errorf("the registry sent more than %d bytes about the image", mostBytes)
+	}
+	return n, err
+}
+
+// Image verifies a signature of the image with a digest, such as sha256:0123…. Its error says that the digest or the expected key is
+// none. A signature that could not be read is refused.
 func Image(trusted root.TrustedMaterial, signature Signature, digest string, expected Expected) (Report, error) {
-	if signature.Payload == nil {
-		return Bundle(trusted, signature.Bundle, Subject{Digest: digest}, expected)
+	read, err := parsed{}, signature.problem
+	if err == nil {
+		read, err = parse(signature.Bundle)
 	}
-	signed := fmt.Sprintf("sha256:%x", sha256.Sum256(signature.Payload))
-	report, err := Bundle(trusted, signature.Bundle, Subject{Digest: signed}, expected)
 	if err != nil {
-		return Report{}, err
+		said := bounded(err.Error())
+		unread := Check{Name: "form", Title: "It has the form of a signature", Outcome: Failed, Detail: said}
+		return Report{Verdict: said, Checks: []Check{unread}}, nil
 	}
-	for i, one := range report.Checks {
-		if one.Name == "digest" {
-			report.Checks[i].Title = "It is about the text that is stored with it"
-			report.Checks[i].Attacks = nil
-		}
+	if signature.Payload == nil {
+		return read.verify(trusted, Subject{Digest: digest}, "", expected)
 	}
 	// What was signed is a text about the image, and sigstore-go knows nothing of the text.
-	var payload struct {
-		Critical struct {
-			Image struct {
-				Digest string `json:"docker-manifest-digest"`
-			}
-		}
+	text := Subject{Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(signature.Payload))}
+	report, err := read.verify(trusted, text, digest, expected)
+	if err != nil {
+		return Report{}, err
 	}
 	c := Check{
 		Name: "image", Title: "The text that was signed is about this image", Attacks: []string{"changed-image", "moved-signature"},
 		Compared: "The image's digest, " + digest + ", with the one that the signed text names.", Outcome: Passed,
 	}
-	if err := json.Unmarshal(signature.Payload, &payload); err != nil || !strings.EqualFold(payload.Critical.Image.Digest, digest) {
-		c.Outcome, c.Detail = Failed, fmt.Sprintf("the signed text is about %q", payload.Critical.Image.Digest)
+	for i, one := range report.Checks {
+		if one.Name != "digest" {
+			continue
+		}
+		report.Checks[i].Title, report.Checks[i].Attacks = "It is about the text that is stored with it", nil
+		report.Checks[i].Compared = strings.Replace(one.Compared, "of the artifact", "of the text", 1)
+		if one.Outcome != Passed {
+			c.Outcome, c.Compared, c.Detail = Skipped, "", "The signature is not over the text that is stored with it."
+		}
+	}
+	var about payload.SimpleContainerImage
+	if err := json.Unmarshal(signature.Payload, &about); c.Outcome == Passed && (err != nil || about.Critical.Image.DockerManifestDigest != digest) {
+		c.Outcome, c.Detail = Failed, bounded(fmt.Sprintf("the signed text is about %q", about.Critical.Image.DockerManifestDigest))
 		if report.OK {
 			report.OK, report.Verdict = false, "the signature holds, but "+c.Detail
 		}
-	} else if report.OK {
-		report.Verdict = strings.Replace(report.Verdict, signed, digest, 1)
 	}
 	report.Checks = append(report.Checks, c)
 	return report, nil
+}
+
+// reader reads what is stored beside an image in a repository.
+type reader struct {
+	repository name.Repository
+	options    []remote.Option
 }
 
 // missing says that the registry does not have something.
@@ -128,53 +162,70 @@ func missing(err error) bool {
 	return errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound
 }
 
-// legacy are the signatures in the layers of an image.
-func legacy(tag name.Tag, with ...remote.Option) ([]Signature, error) {
-	image, err := remote.Image(tag, with...)
+// unread is a signature that could not be read.
+func unread(where fmt.Stringer, err error) Signature {
+	return Signature{problem: fmt.Errorf("what is stored as a signature at %s could not be read: %w", where, err)}
+}
+
+// newest are the last ones of a list, to which each signature is added at the end.
+func newest(all []v1.Descriptor) []v1.Descriptor {
+	last := slices.Clone(all[max(0, len(all)-mostSignatures):])
+	slices.Reverse(last)
+	return last
+}
+
+// layers are the signatures in the layers of an image.
+func (r reader) layers(tag name.Tag) []Signature {
+	image, err := remote.Image(tag, r.options...)
 	if missing(err) {
-		return nil, nil
+		return nil
+	}
+	var manifest *v1.Manifest
+	if err == nil {
+		manifest, err = image.Manifest()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", tag, err)
-	}
-	manifest, err := image.Manifest()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", tag, err)
+		return []Signature{unread(tag, err)}
 	}
 	var signatures []Signature
-	for _, described := range manifest.Layers[:min(mostSignatures, len(manifest.Layers))] {
-		payload, err := layer(image, described.Digest)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", tag, err)
+	for _, described := range newest(manifest.Layers) {
+		one := Signature{}
+		content, err := layer(image, described)
+		if err == nil {
+			one, err = fromLayer(content, described.Annotations)
 		}
-		one, err := fromLayer(payload, described.Annotations)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", tag, err)
+			one = unread(tag, err)
 		}
 		signatures = append(signatures, one)
 	}
-	return signatures, nil
+	return signatures
 }
 
-func layer(image v1.Image, digest v1.Hash) ([]byte, error) {
-	found, err := image.LayerByDigest(digest)
+// layer is the content of a layer, as it is stored: a layer that holds a signature is not compressed.
+func layer(image v1.Image, described v1.Descriptor) ([]byte, error) {
+	tooLarge := fmt.Errorf("the layer %s has more than %d bytes", described.Digest, MaxBundle)
+	if described.Size > MaxBundle {
+		return nil, tooLarge
+	}
+	found, err := image.LayerByDigest(described.Digest)
 	if err != nil {
 		return nil, err
 	}
-	content, err := found.Compressed() // as it is stored: these layers are not compressed
+	stored, err := found.Compressed()
 	if err != nil {
 		return nil, err
 	}
-	defer content.Close()
-	text, err := io.ReadAll(io.LimitReader(content, MaxBundle+1))
-	if err == nil && len(text) > MaxBundle {
-		err = fmt.Errorf("the layer %s has more than %d bytes", digest, MaxBundle)
+	defer stored.Close()
+	content, err := io.ReadAll(io.LimitReader(stored, MaxBundle+1)) // a reader checks the digest when it comes to the end
+	if err == nil && len(content) > MaxBundle {
+		err = tooLarge
 	}
-	return text, err
+	return content, err
 }
 
 // fromLayer makes a bundle of a layer and its annotations.
-func fromLayer(payload []byte, annotations map[string]string) (Signature, error) {
+func fromLayer(content []byte, annotations map[string]string) (Signature, error) {
 	material := &protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_PublicKey{PublicKey: &protocommon.PublicKeyIdentifier{}}}
 	if text := annotations["dev.sigstore.cosign/certificate"]; text != "" {
 		block, _ := pem.Decode([]byte(text))
@@ -208,24 +259,24 @@ func fromLayer(payload []byte, annotations map[string]string) (Signature, error)
 		if err != nil {
 			return Signature{}, fmt.Errorf("a signature: %w", err)
 		}
-		digest := sha256.Sum256(payload)
+		digest := sha256.Sum256(content)
 		made.Content = &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
 			MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: digest[:]}, Signature: signature,
 		}}
-		one.Payload = payload
+		one.Payload = content
 	} else {
 		var envelope struct {
 			PayloadType, Payload string
 			Signatures           []struct{ KeyID, Sig string }
 		}
-		if err := json.Unmarshal(payload, &envelope); err != nil || len(envelope.Signatures) == 0 {
+		if err := json.Unmarshal(content, &envelope); err != nil || len(envelope.Signatures) == 0 {
 			return Signature{}, errors.New("a layer holds neither a signature nor a signed statement")
 		}
-		content, err := base64.StdEncoding.DecodeString(envelope.Payload)
+		statement, err := base64.StdEncoding.DecodeString(envelope.Payload)
 		if err != nil {
 			return Signature{}, fmt.Errorf("a statement: %w", err)
 		}
-		dsse := &protodsse.Envelope{Payload: content, PayloadType: envelope.PayloadType}
+		dsse := &protodsse.Envelope{Payload: statement, PayloadType: envelope.PayloadType}
 		for _, by := range envelope.Signatures {
 			signature, err := base64.StdEncoding.DecodeString(by.Sig)
 			if err != nil {
@@ -270,36 +321,46 @@ func fromAnnotation(text string) (*protorekor.TransparencyLogEntry, error) {
 }
 
 // referring are the bundles that refer to an image.
-func referring(image name.Digest, with ...remote.Option) ([]Signature, error) {
-	index, err := remote.Referrers(image, with...)
+func (r reader) referring(image name.Digest) []Signature {
+	index, err := remote.Referrers(image, r.options...)
 	if missing(err) {
-		return nil, nil
+		return nil
+	}
+	var manifest *v1.IndexManifest
+	if err == nil {
+		manifest, err = index.IndexManifest()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what refers to %s: %w", image, err)
+		return []Signature{unread(image, err)}
 	}
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return nil, fmt.Errorf("what refers to %s: %w", image, err)
-	}
+	bundles := slices.DeleteFunc(slices.Clone(manifest.Manifests), func(one v1.Descriptor) bool {
+		return !strings.HasPrefix(one.ArtifactType, "application/vnd.dev.sigstore.bundle")
+	})
 	var signatures []Signature
-	for _, described := range manifest.Manifests {
-		if !strings.HasPrefix(described.ArtifactType, "application/vnd.dev.sigstore.bundle") || len(signatures) == mostSignatures {
+	for _, described := range newest(bundles) {
+		at := r.repository.Digest(described.Digest.String())
+		content, err := r.bundle(at)
+		if err != nil {
+			signatures = append(signatures, unread(at, err))
 			continue
-		}
-		artifact, err := remote.Image(image.Context().Digest(described.Digest.String()), with...)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", described.Digest, err)
-		}
-		held, err := artifact.Manifest()
-		if err != nil || len(held.Layers) != 1 {
-			return nil, fmt.Errorf("%s holds no bundle", described.Digest)
-		}
-		content, err := layer(artifact, held.Layers[0].Digest)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", described.Digest, err)
 		}
 		signatures = append(signatures, Signature{Bundle: content})
 	}
-	return signatures, nil
+	return signatures
+}
+
+// bundle is the bundle that an artifact holds as its only layer.
+func (r reader) bundle(at name.Digest) ([]byte, error) {
+	artifact, err := remote.Image(at, r.options...)
+	if err != nil {
+		return nil, err
+	}
+	held, err := artifact.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	if len(held.Layers) != 1 {
+		return nil, fmt.Errorf("it has %d layers; a bundle is the only one", len(held.Layers))
+	}
+	return layer(artifact, held.Layers[0])
 }

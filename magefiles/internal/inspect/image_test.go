@@ -5,15 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -21,260 +20,337 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"google.golang.org/protobuf/encoding/protojson"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"sigstore-local/magefiles/internal/config"
 )
 
-// newRegistry is the settings of a stack with a registry, in which there is an image that nobody has signed.
-func newRegistry(t *testing.T, around func(http.Handler) http.Handler) (c config.Config, image name.Digest) {
+// serve serves an empty registry until the test ends, and counts its requests.
+func serve(t *testing.T, options ...registry.Option) (config.Config, *atomic.Int64) {
 	t.Helper()
-	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	if around != nil {
-		handler = around(handler)
-	}
-	server := httptest.NewServer(handler)
+	handler := registry.New(append(options, registry.Logger(log.New(io.Discard, "", 0)))...)
+	asked := &atomic.Int64{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		handler.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
-	at, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err = config.Load("/checkout", []string{"SIGLOCAL_PORT_REGISTRY=" + at.Port()}, config.Part{Service: "registry", Ports: []config.Port{config.Registry}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest := put(t, c, "app:latest", empty.Image)
-	image, err = name.NewDigest(c.Image("app@" + digest.String()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, image
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	must(t, err)
+	c, err := config.Load(t.TempDir(), []string{"SIGLOCAL_PORT_REGISTRY=" + port})
+	must(t, err)
+	return c, asked
 }
 
-// put stores an image, and says what its digest is.
-func put(t *testing.T, c config.Config, reference string, image v1.Image) v1.Hash {
+func digestOf(t *testing.T, of interface{ Digest() (v1.Hash, error) }) string {
 	t.Helper()
-	parsed, err := name.ParseReference(c.Image(reference))
-	if err == nil {
-		err = remote.Write(parsed, image)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest, err := image.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return digest
+	hash, err := of.Digest()
+	must(t, err)
+	return hash.String()
 }
 
-// beside is the tag under which cosign v2 stores the signatures of an image, or with another suffix its statements.
-func beside(image name.Digest, suffix string) string {
-	return "app:" + strings.Replace(image.DigestStr(), ":", "-", 1) + "." + suffix
-}
-
-func with(t *testing.T, image v1.Image, layers ...mutate.Addendum) v1.Image {
+// push stores an image or an index.
+func push(t *testing.T, reference string, what remote.Taggable) {
 	t.Helper()
-	made, err := mutate.Append(image, layers...)
-	if err != nil {
-		t.Fatal(err)
+	parsed, err := name.ParseReference(reference)
+	must(t, err)
+	must(t, remote.Push(parsed, what))
+}
+
+// pushImage stores an image that nobody has signed, and returns its digest.
+func pushImage(t *testing.T, c config.Config, repository string) string {
+	t.Helper()
+	made, err := random.Image(10, 1)
+	must(t, err)
+	push(t, c.Image(repository), made)
+	return digestOf(t, made)
+}
+
+// beside is the reference of what cosign v2 stores beside an image.
+func beside(c config.Config, repository, digest, suffix string) string {
+	return c.Image(repository) + ":" + strings.Replace(digest, ":", "-", 1) + "." + suffix
+}
+
+// stored is a layer as cosign v2 stores a signature.
+func stored(t *testing.T, content []byte, b *protobundle.Bundle) mutate.Addendum {
+	t.Helper()
+	annotations := map[string]string{"dev.cosignproject.cosign/signature": ""}
+	if b.GetMessageSignature() != nil {
+		annotations["dev.cosignproject.cosign/signature"] = base64.StdEncoding.EncodeToString(*signatureOf(b))
 	}
+	if raw := b.VerificationMaterial.GetCertificate().GetRawBytes(); raw != nil {
+		annotations["dev.sigstore.cosign/certificate"] = string(cryptoutils.PEMEncode(cryptoutils.CertificatePEMType, raw))
+	}
+	if stamps := b.VerificationMaterial.GetTimestampVerificationData().GetRfc3161Timestamps(); len(stamps) > 0 {
+		text, err := json.Marshal(map[string]any{"SignedRFC3161Timestamp": stamps[0].SignedTimestamp})
+		must(t, err)
+		annotations["dev.sigstore.cosign/rfc3161timestamp"] = string(text)
+	}
+	entry := b.VerificationMaterial.TlogEntries[0]
+	text, err := json.Marshal(map[string]any{
+		"SignedEntryTimestamp": entry.InclusionPromise.SignedEntryTimestamp, "Payload": map[string]any{
+			"body": entry.CanonicalizedBody, "integratedTime": entry.IntegratedTime, "logIndex": entry.LogIndex, "logID": hex.EncodeToString(entry.LogId.KeyId),
+		},
+	})
+	must(t, err)
+	annotations["dev.sigstore.cosign/bundle"] = string(text)
+	return mutate.Addendum{Layer: static.NewLayer(content, "application/vnd.dev.cosign.simplesigning.v1+json"), Annotations: annotations}
+}
+
+// about is the text that cosign v2 signs about an image.
+func about(digest string) []byte {
+	return fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":""},"image":{"docker-manifest-digest":"%s"},"type":"cosign container image signature"},"optional":null}`, digest)
+}
+
+func layersOf(t *testing.T, layers ...mutate.Addendum) v1.Image {
+	t.Helper()
+	made, err := mutate.Append(empty.Image, layers...)
+	must(t, err)
 	return made
 }
 
-// payloadOf is the text that cosign v2 signs about an image with a digest.
-func payloadOf(digest string) []byte {
-	return fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":"app"},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`, digest)
+// garbage is a layer that is no signature.
+func garbage(text string) mutate.Addendum {
+	return mutate.Addendum{Layer: static.NewLayer([]byte(text), "text/plain")}
 }
 
-// old is a layer as cosign v2 stores a signature, or a statement with its signature.
-func (s *sigstore) old(t *testing.T, h how) mutate.Addendum {
+// referrer stores a bundle that refers to an image, as cosign v3 does.
+func referrer(t *testing.T, c config.Config, repository, digest string, content []byte) {
 	t.Helper()
-	b := s.sign(t, h)
-	material := b.VerificationMaterial
-	entry := material.TlogEntries[0]
-	marshal := func(value any) string {
-		text, err := json.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	annotations := map[string]string{
-		"dev.sigstore.cosign/bundle": marshal(object{"SignedEntryTimestamp": entry.InclusionPromise.SignedEntryTimestamp, "Payload": object{
-			"body": entry.CanonicalizedBody, "integratedTime": entry.IntegratedTime, "logIndex": entry.LogIndex, "logID": hex.EncodeToString(entry.LogId.KeyId),
-		}}),
-	}
-	if h.withKey == nil {
-		annotations["dev.sigstore.cosign/certificate"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: material.GetCertificate().RawBytes}))
-	}
-	for _, stamp := range material.GetTimestampVerificationData().GetRfc3161Timestamps() {
-		annotations["dev.sigstore.cosign/rfc3161timestamp"] = marshal(object{"SignedRFC3161Timestamp": stamp.SignedTimestamp})
-	}
-	content, mediaType := h.content, types.MediaType("application/vnd.dev.cosign.simplesigning.v1+json")
-	if envelope := b.GetDsseEnvelope(); envelope != nil {
-		content, mediaType = []byte(marshal(object{
-			"payloadType": envelope.PayloadType, "payload": envelope.Payload, "signatures": []object{{"keyid": "", "sig": envelope.Signatures[0].Sig}},
-		})), "application/vnd.dsse.envelope.v1+json"
-		annotations["dev.cosignproject.cosign/signature"] = ""
-	} else {
-		annotations["dev.cosignproject.cosign/signature"] = base64.StdEncoding.EncodeToString(b.GetMessageSignature().Signature)
-	}
-	return mutate.Addendum{Layer: static.NewLayer(content, mediaType), Annotations: annotations}
+	hash, err := v1.NewHash(digest)
+	must(t, err)
+	made := mutate.MediaType(layersOf(t, mutate.Addendum{Layer: static.NewLayer(content, bundleType)}), types.OCIManifestSchema1)
+	made = mutate.ConfigMediaType(made, bundleType)
+	made = mutate.Subject(made, v1.Descriptor{MediaType: types.DockerManifestSchema2, Digest: hash, Size: 1}).(v1.Image)
+	push(t, c.Image(repository)+"@"+digestOf(t, made), made)
 }
 
-// reports are those of all of an image's signatures, as the page asks for them.
-func (s *sigstore) reports(t *testing.T, c config.Config, image name.Digest, expected Expected) (reports []Report) {
+const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// reports are those of the signatures of an image, with its digest.
+func reports(t *testing.T, s *sigstore, c config.Config, repository string) (string, []Report) {
 	t.Helper()
-	named, digest, signatures, err := Signatures(t.Context(), c, image.String())
-	if err != nil {
-		t.Fatal(err)
+	image, digest, signatures, err := Signatures(t.Context(), c, c.Image(repository))
+	must(t, err)
+	if want := c.Image(repository) + "@" + digest; image != want {
+		t.Errorf("the image is %q, not %q", image, want)
 	}
-	if named != image.String() || digest != image.DigestStr() {
-		t.Errorf("the image is %s and its digest %s", named, digest)
-	}
+	var made []Report
 	for _, one := range signatures {
-		r, err := Image(s, one, digest, expected)
-		if err != nil {
-			t.Fatal(err)
-		}
-		reports = append(reports, r)
+		report, err := Image(s, one, digest, Expected{Identity: alice, Issuer: issuer})
+		must(t, err)
+		consistent(t, report)
+		made = append(made, report)
 	}
-	return reports
+	return digest, made
 }
 
-func TestSignaturesOfAnImageAreFoundInEachForm(t *testing.T) {
-	s, key := newSigstore(t), newKey(t)
-	expected := Expected{Identity: alice, Issuer: issuer, KeyPEM: pemOf(key)}
-	c, image := newRegistry(t, nil)
-	if got := s.reports(t, c, image, expected); got != nil {
-		t.Fatalf("nobody has signed, and there are %d signatures", len(got))
-	}
-	payload := payloadOf(image.DigestStr())
-	put(t, c, beside(image, "sig"), with(t, empty.Image, s.old(t, how{content: payload}), s.old(t, how{content: payload, stamped: true}), s.old(t, how{content: payload, withKey: key})))
-	reports := s.reports(t, c, image, expected)
-	want := []string{ // the newest is first
-		"entry signature digest image",
-		"entry timestamp certificate validity sct signature digest identity image",
-		"entry certificate validity sct signature digest identity image",
-	}
-	check := func(reports []Report, want ...string) {
-		t.Helper()
-		if len(reports) != len(want) {
-			t.Fatalf("there are %d signatures, want %d", len(reports), len(want))
-		}
-		for i, r := range reports {
-			if got := strings.Join(ended(r, Passed), " "); got != want[i] || !r.OK || !strings.Contains(r.Verdict, image.DigestStr()) {
-				t.Errorf("passed: %s; want %s:\n%s", got, want[i], shown(r))
-			}
-		}
-	}
-	check(reports, want...)
-
-	// A statement is about the manifest, byte by byte.
-	c, image = newRegistry(t, nil)
-	about, err := empty.Image.RawManifest()
-	if err != nil || digestOf(t, about) != image.DigestStr() {
-		t.Fatal(err, string(about))
-	}
-	put(t, c, beside(image, "att"), with(t, empty.Image, s.old(t, how{statement: true, content: about})))
-	text, err := protojson.Marshal(s.sign(t, how{v2: true, statement: true, content: about}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	refer(t, c, image, bundleType, text)
-	refer(t, c, image, "application/spdx+json", []byte("no signature"))
-	check(s.reports(t, c, image, expected), "entry timestamp certificate validity sct signature digest identity", "entry certificate validity sct signature digest identity")
-}
-
-// refer stores content as an artifact that refers to an image, as cosign v3 stores a bundle.
-func refer(t *testing.T, c config.Config, image name.Digest, artifactType string, content []byte) {
+// ok checks the outcomes of reports.
+func ok(t *testing.T, made []Report, want ...bool) {
 	t.Helper()
-	described, err := remote.Head(image)
-	if err != nil {
-		t.Fatal(err)
+	var got []bool
+	for _, one := range made {
+		got = append(got, one.OK)
 	}
-	made := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.MediaType(artifactType))
-	made = with(t, made, mutate.Addendum{Layer: static.NewLayer(content, types.MediaType(artifactType))})
-	referring, ok := mutate.Subject(made, *described).(v1.Image)
-	if !ok {
-		t.Fatal("what refers to an image is none")
-	}
-	put(t, c, "app:refers-"+digestOf(t, content)[len("sha256:"):], referring)
-}
-
-func TestASignatureOfAnotherImageIsRefused(t *testing.T) {
-	s := newSigstore(t)
-	c, image := newRegistry(t, nil)
-	another := "sha256:" + strings.Repeat("0", 64)
-	put(t, c, beside(image, "sig"), with(t, empty.Image, s.old(t, how{content: payloadOf(another)})))
-	reports := s.reports(t, c, image, expectedOfAlice)
-	if len(reports) != 1 || reports[0].OK || !slices.Equal(ended(reports[0], Failed), []string{"image"}) || !strings.Contains(reports[0].Verdict, another) {
-		t.Fatalf("%+v", reports)
-	}
-	// A text that is changed to name the image is no longer the one that was signed.
-	_, _, signatures, err := Signatures(t.Context(), c, image.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	signatures[0].Payload = payloadOf(image.DigestStr())
-	r, err := Image(s, signatures[0], image.DigestStr(), expectedOfAlice)
-	if err != nil || r.OK || !slices.Equal(ended(r, Failed), []string{"digest"}) {
-		t.Error(err, shown(r))
-	}
-}
-
-func TestOnlyTheStacksRegistryIsAsked(t *testing.T) {
-	asked := 0
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; w.Write(payloadOf("")) }))
-	defer elsewhere.Close()
-	at := strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)
-	c, image := newRegistry(t, nil)
-	for _, reference := range []string{
-		"", "app", "docker.io/library/app", "localhost:1/app", strings.TrimPrefix(at, "http://") + "/app", c.Localhost(config.Registry) + ".example.org/app", "http://" + c.Image("app"),
-	} {
-		_, _, _, err := Signatures(t.Context(), c, reference)
-		if err == nil || !strings.Contains(err.Error(), "accepted is one of the stack's registry, such as "+c.Image("")) {
-			t.Errorf("%q: %v", reference, err)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("OK are %t, not %t", got, want)
+		for _, one := range made {
+			t.Log(one.Verdict)
 		}
 	}
-	// A manifest may say that a layer, which the registry does not have, is elsewhere.
-	layer := static.NewLayer(payloadOf(""), types.DockerForeignLayer)
-	put(t, c, beside(image, "sig"), with(t, empty.Image, mutate.Addendum{Layer: layer, URLs: []string{at + "/layer"}, MediaType: types.DockerForeignLayer}))
-	if _, _, _, err := Signatures(t.Context(), c, image.String()); err == nil || !strings.Contains(err.Error(), "accepted is the stack's registry") {
-		t.Errorf("a layer that is elsewhere: %v", err)
-	}
-	c, image = newRegistry(t, func(h http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasSuffix(r.URL.Path, ".sig") {
-				http.Redirect(w, r, at+r.URL.Path, http.StatusTemporaryRedirect)
-				return
+}
+
+// signedManifest stores an image and returns its manifest, whose digest is that of the image.
+func signedManifest(t *testing.T, c config.Config, repository string) []byte {
+	t.Helper()
+	made, err := random.Image(10, 1)
+	must(t, err)
+	push(t, c.Image(repository), made)
+	raw, err := made.RawManifest()
+	must(t, err)
+	return raw
+}
+
+func TestSignatures(t *testing.T) {
+	for name, options := range map[string][]registry.Option{"referrers API": {registry.WithReferrersSupport(true)}, "referrers under a tag": nil} {
+		t.Run(name, func(t *testing.T) {
+			s := newSigstore(t)
+			c, _ := serve(t, options...)
+			manifest := signedManifest(t, c, "signed")
+			digest, made := reports(t, s, c, "signed")
+			ok(t, made)
+
+			text := about(digest)
+			push(t, beside(c, "signed", digest, "sig"), layersOf(t, stored(t, text, s.sign(t, signing{artifact: text, stamp: true}))))
+			_, made = reports(t, s, c, "signed")
+			ok(t, made, true)
+			if !strings.Contains(made[0].Verdict, "has signed "+digest) || len(of(made[0], Skipped)) > 0 {
+				t.Errorf("%s, and %q are skipped", made[0].Verdict, of(made[0], Skipped))
 			}
-			h.ServeHTTP(w, r)
+
+			statement := s.sign(t, signing{artifact: manifest, statement: true})
+			envelope, err := json.Marshal(map[string]any{
+				"payloadType": statement.GetDsseEnvelope().PayloadType, "payload": statement.GetDsseEnvelope().Payload,
+				"signatures": []any{map[string]any{"sig": *signatureOf(statement)}},
+			})
+			must(t, err)
+			push(t, beside(c, "signed", digest, "att"), layersOf(t, stored(t, envelope, statement), garbage("garbage")))
+			_, made = reports(t, s, c, "signed")
+			ok(t, made, false, true, true) // the newest is first
+
+			referrer(t, c, "signed", digest, marshal(t, s.sign(t, signing{artifact: manifest, statement: true, tiles: true})))
+			_, made = reports(t, s, c, "signed")
+			ok(t, made, true, false, true, true)
+
+			referrer(t, c, "signed", digest, []byte("garbage"))
+			_, made = reports(t, s, c, "signed")
+			if len(made) != 5 {
+				t.Errorf("there are %d signatures, not 5", len(made))
+			}
 		})
+	}
+}
+
+func TestMovedSignature(t *testing.T) {
+	s := newSigstore(t)
+	c, _ := serve(t)
+	other := pushImage(t, c, "other")
+	digest := pushImage(t, c, "moved")
+	text := about(other)
+	signed := s.sign(t, signing{artifact: text})
+	push(t, beside(c, "moved", digest, "sig"), layersOf(t, stored(t, text, signed), stored(t, about(digest), signed), stored(t, []byte("garbage"), s.sign(t, signing{artifact: []byte("garbage")}))))
+	_, made := reports(t, s, c, "moved")
+	ok(t, made, false, false, false)
+	for i, want := range []string{"image", "entry validity signature", "image"} {
+		if got := strings.Join(of(made[i], Failed), " "); got != want {
+			t.Errorf("%q fails, not %q: %s", got, want, made[i].Verdict)
+		}
+	}
+	if want := fmt.Sprintf("the signature holds, but the signed text is about %q", other); made[2].Verdict != want {
+		t.Errorf("the verdict is %q, not %q", made[2].Verdict, want)
+	}
+	// What is compared with the image is nothing, if nobody has signed the text.
+	if last := made[1].Checks[len(made[1].Checks)-1]; last.Name != "image" || last.Outcome != Skipped {
+		t.Errorf("of a text that nobody has signed: %+v", last)
+	}
+}
+
+func TestIndex(t *testing.T) {
+	s := newSigstore(t)
+	c, _ := serve(t)
+	index, err := random.Index(10, 1, 2)
+	must(t, err)
+	push(t, c.Image("platforms"), index)
+	text := about(digestOf(t, index))
+	push(t, beside(c, "platforms", digestOf(t, index), "sig"), layersOf(t, stored(t, text, s.sign(t, signing{artifact: text}))))
+	digest, made := reports(t, s, c, "platforms")
+	ok(t, made, true)
+	if want := digestOf(t, index); digest != want {
+		t.Errorf("the digest is %s, not that of the index, %s", digest, want)
+	}
+}
+
+func TestOtherRegistry(t *testing.T) {
+	c, _ := serve(t)
+	elsewhere, asked := serve(t)
+	for _, reference := range []string{elsewhere.Image("x"), "debian", "localhost/x", "user@" + c.Image("x"), "http://" + c.Image("x"), "", strings.Repeat("x", 10000)} {
+		if _, _, _, err := Signatures(t.Context(), c, reference); err == nil || !strings.Contains(err.Error(), "accepted is one of the stack's registry") {
+			t.Errorf("%.50q: the error is %v", reference, err)
+		}
+	}
+	if asked.Load() > 0 {
+		t.Error("another registry was asked")
+	}
+}
+
+// A manifest may name URLs of a layer, and an attacker's manifest those of whatever the reader can reach.
+func TestOtherHost(t *testing.T) {
+	s := newSigstore(t)
+	c, _ := serve(t)
+	digest := pushImage(t, c, "signed")
+	asked := &atomic.Int64{}
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	t.Cleanup(elsewhere.Close)
+	layer := garbage("garbage")
+	layer.MediaType, layer.URLs = types.DockerForeignLayer, []string{elsewhere.URL, "http://example.org/"}
+	push(t, beside(c, "signed", digest, "sig"), layersOf(t, layer))
+	_, made := reports(t, s, c, "signed")
+	ok(t, made, false)
+	if asked.Load() > 0 {
+		t.Error("another host was asked")
+	}
+	request := httptest.NewRequest(http.MethodGet, elsewhere.URL, nil)
+	if _, err := (&only{host: c.Localhost(config.Registry)}).RoundTrip(request); err == nil || asked.Load() > 0 {
+		t.Errorf("a request to another host: %v", err)
+	}
+}
+
+func TestHugeAndMany(t *testing.T) {
+	s := newSigstore(t)
+	c, _ := serve(t)
+	digest := pushImage(t, c, "huge")
+	text := about(digest)
+	good := stored(t, text, s.sign(t, signing{artifact: text}))
+	push(t, beside(c, "huge", digest, "sig"), layersOf(t, good, garbage(strings.Repeat("x", MaxBundle+1))))
+	_, made := reports(t, s, c, "huge")
+	ok(t, made, false, true)
+	if want := fmt.Sprintf("has more than %d bytes", MaxBundle); !strings.Contains(made[0].Verdict, want) {
+		t.Errorf("the verdict is %q, without %q", made[0].Verdict, want)
+	}
+
+	// The newest signatures are read, and no more than the limit.
+	layers := []mutate.Addendum{}
+	for i := range mostSignatures + 10 {
+		layers = append(layers, garbage(fmt.Sprint("garbage ", i)))
+	}
+	push(t, beside(c, "huge", digest, "sig"), layersOf(t, append(layers, good)...))
+	_, made = reports(t, s, c, "huge")
+	if len(made) != mostSignatures || !made[0].OK {
+		t.Errorf("there are %d signatures, and the newest is %t", len(made), made[0].OK)
+	}
+
+	// All layers together are too large.
+	layers = layers[:0]
+	for i := range mostBytes/MaxBundle + 1 {
+		layers = append(layers, garbage(string(bytes.Repeat([]byte{byte('a' + i)}, MaxBundle))))
+	}
+	push(t, beside(c, "huge", digest, "sig"), layersOf(t, append(layers, good)...))
+	_, made = reports(t, s, c, "huge")
+	if !made[0].OK || !strings.Contains(made[len(made)-1].Verdict, "the registry sent more than") {
+		t.Errorf("the newest is %t, and the oldest %s", made[0].OK, made[len(made)-1].Verdict)
+	}
+}
+
+func TestImageRefuses(t *testing.T) {
+	s := newSigstore(t)
+	if _, err := Image(s, Signature{Bundle: marshal(t, s.sign(t, signing{}))}, "latest", Expected{Identity: alice, Issuer: issuer}); err == nil {
+		t.Error("a digest that is none is accepted")
+	}
+	c, _ := serve(t)
+	if _, _, _, err := Signatures(t.Context(), c, c.Image("none")); err == nil || !strings.Contains(err.Error(), "MANIFEST_UNKNOWN") && !strings.Contains(err.Error(), "NAME_UNKNOWN") {
+		t.Errorf("an image that is not there: %v", err)
+	}
+}
+
+func FuzzLayer(f *testing.F) {
+	f.Add([]byte(`{"payloadType":"a","payload":"YQ==","signatures":[{"sig":"YQ=="}]}`), "", "", `{"Payload":{"body":"e30="}}`, "{}")
+	f.Add([]byte("text"), "YQ==", "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n", "null", "null")
+	s := newSigstore(f)
+	f.Fuzz(func(t *testing.T, content []byte, signature, certificate, entry, stamp string) {
+		one, err := fromLayer(content, map[string]string{
+			"dev.cosignproject.cosign/signature": signature, "dev.sigstore.cosign/certificate": certificate,
+			"dev.sigstore.cosign/bundle": entry, "dev.sigstore.cosign/rfc3161timestamp": stamp,
+		})
+		if err != nil {
+			one = Signature{problem: err}
+		}
+		report, err := Image(s, one, "sha256:"+strings.Repeat("0", 64), Expected{Identity: alice, Issuer: issuer})
+		must(t, err)
+		consistent(t, report)
 	})
-	if _, _, _, err := Signatures(t.Context(), c, image.String()); err == nil || !strings.Contains(err.Error(), "accepted is the stack's registry") {
-		t.Errorf("a redirection: %v", err)
-	}
-	if asked > 0 {
-		t.Errorf("another server was asked %d times", asked)
-	}
-}
-
-func TestAnImageThatIsNotThereIsNamed(t *testing.T) {
-	c, _ := newRegistry(t, nil)
-	if _, _, _, err := Signatures(t.Context(), c, c.Image("none")); err == nil || !strings.Contains(err.Error(), c.Image("none")) {
-		t.Error(err)
-	}
-}
-
-func TestALayerThatIsTooLargeIsRefused(t *testing.T) {
-	c, image := newRegistry(t, nil)
-	put(t, c, beside(image, "sig"), with(t, empty.Image, mutate.Addendum{Layer: static.NewLayer(bytes.Repeat([]byte(" "), MaxBundle+1), "text/plain")}))
-	if _, _, _, err := Signatures(t.Context(), c, image.String()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("more than %d bytes", MaxBundle)) {
-		t.Error(err)
-	}
 }

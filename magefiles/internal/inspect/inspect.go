@@ -51,10 +51,10 @@ type Subject struct {
 // Expected is who should have signed.
 type Expected struct {
 	Identity, Issuer string // of a signature with a certificate
-	KeyPEM           []byte // of a signature with a key; empty if no key is trusted
+	KeyPEM           []byte // of a signature with a key; empty if no key is trusted. It counts for no signature with a certificate.
 }
 
-// Report is what a verifier says of a signature.
+// Report is what a verifier says of a signature. It is OK if, and only if, no check has failed.
 type Report struct {
 	OK          bool
 	Verdict     string // what is verified, or sigstore-go's error
@@ -68,11 +68,21 @@ type Report struct {
 type Entry struct {
 	Log        string // the log's URL in the trusted root; empty if the trusted root does not have the log
 	Index      uint64
-	Integrated time.Time // zero in Rekor v2, which keeps no time
+	Integrated time.Time // as the bundle says; zero in Rekor v2, which keeps no time
 }
 
 // MaxBundle is how many bytes a bundle may have.
 const MaxBundle = 8 << 20
+
+// mostWords is how many characters a text of a report may have: much of it can be an attacker's.
+const mostWords = 2000
+
+func bounded(text string) string {
+	if characters := []rune(text); len(characters) > mostWords {
+		return string(characters[:mostWords]) + "…"
+	}
+	return text
+}
 
 // Digest is the digest of what r holds, such as sha256:0123….
 func Digest(r io.Reader) (string, error) {
@@ -83,91 +93,72 @@ func Digest(r io.Reader) (string, error) {
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// Bundle verifies a bundle (https://docs.sigstore.dev/about/bundle/) in JSON. Its error says that content is none, or that the subject's
-// digest or the expected key cannot be read.
+// Bundle verifies a bundle (https://docs.sigstore.dev/about/bundle/) in JSON. Its error says that content is none, or that the
+// subject's digest or the expected key is none.
 func Bundle(trusted root.TrustedMaterial, content []byte, subject Subject, expected Expected) (Report, error) {
-	if len(content) > MaxBundle {
-		return Report{}, fmt.Errorf("the bundle has %d bytes; accepted are at most %d", len(content), MaxBundle)
+	read, err := parse(content)
+	if err != nil {
+		return Report{}, err
 	}
-	var held bundle.Bundle
-	unread := held.UnmarshalJSON(content)
-	if unread != nil {
-		// sigstore-go reads the log entries with the bundle, and Rekor v1's with the signature in them. Without the entries, what is left is
-		// a bundle if they alone are wrong.
-		material := held.GetVerificationMaterial()
-		if len(material.GetTlogEntries()) == 0 {
-			return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", unread)
-		}
-		material.TlogEntries = nil
-		if _, err := bundle.NewBundle(held.Bundle); err != nil {
-			return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", unread)
-		}
-	}
-	v := &verifier{unread: unread, trusted: trusted, entity: &held, subject: subject, expected: expected}
-	if subject.Digest != "" {
-		var hexed string
-		var err error
-		v.algorithm, hexed, _ = strings.Cut(subject.Digest, ":")
-		if v.digest, err = hex.DecodeString(hexed); err != nil || len(v.digest) == 0 {
-			return Report{}, fmt.Errorf("the digest is %q; accepted is one such as sha256:0123…", subject.Digest)
-		}
-	}
-	v.report.MediaType = held.GetMediaType()
-	return v.run()
+	return read.verify(trusted, subject, "", expected)
 }
 
-// verifier makes the checks of one signature.
-type verifier struct {
-	trusted  root.TrustedMaterial
-	entity   *bundle.Bundle
-	subject  Subject
-	expected Expected
-
-	algorithm string // of the subject's digest; empty if it is not known
-	digest    []byte
-
-	report  Report
-	leaf    *x509.Certificate
+// parsed is a bundle, with what is read from it once.
+type parsed struct {
+	*bundle.Bundle
 	content verify.VerificationContent
 	signed  verify.SignatureContent
-	times   []time.Time // of the signature, by a log's or a timestamp authority's word
-	unread  error       // says that sigstore-go does not take the log entries
-	outside error       // says that a log's time is not one of the certificate's
+	entries []*tlog.Entry
+	stamps  [][]byte
 }
 
-// anyTime is a bundle whose certificate is valid at any time, so that what is wrong with the entry itself and what is wrong with the time
-// fail in a check each. The verdict is about the bundle as it is.
-type anyTime struct{ *bundle.Bundle }
-
-func (b anyTime) VerificationContent() (verify.VerificationContent, error) {
-	content, err := b.Bundle.VerificationContent()
-	return validAnyTime{content}, err
+func parse(content []byte) (parsed, error) {
+	if len(content) > MaxBundle {
+		return parsed{}, fmt.Errorf("the bundle has %d bytes; accepted are at most %d", len(content), MaxBundle)
+	}
+	read := parsed{Bundle: &bundle.Bundle{}}
+	err := read.UnmarshalJSON(content)
+	if err == nil {
+		read.content, err = read.VerificationContent()
+	}
+	if err == nil {
+		read.signed, err = read.SignatureContent()
+	}
+	if err == nil {
+		read.entries, err = read.TlogEntries()
+	}
+	if err == nil {
+		read.stamps, err = read.Timestamps()
+	}
+	if err != nil {
+		return parsed{}, errors.New(bounded("this is no Sigstore bundle: " + err.Error()))
+	}
+	return read, nil
 }
 
-type validAnyTime struct{ verify.VerificationContent }
-
-func (validAnyTime) ValidAtTime(time.Time, root.TrustedMaterial) bool { return true }
-
-func (v *verifier) run() (Report, error) {
-	var err error
-	if v.content, err = v.entity.VerificationContent(); err != nil {
-		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
-	}
-	if v.signed, err = v.entity.SignatureContent(); err != nil {
-		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
-	}
-	v.leaf = v.content.Certificate()
-	v.report.Certificate = v.leaf
-	if len(v.expected.KeyPEM) > 0 && v.leaf == nil {
-		if v.trusted, err = withKey(v.trusted, v.expected.KeyPEM); err != nil {
+// verify makes the checks. The verdict says that the signature is about what about says, if it is not empty.
+func (read parsed) verify(trusted root.TrustedMaterial, subject Subject, about string, expected Expected) (Report, error) {
+	v := &verifier{parsed: read, subject: subject, about: about, expected: expected, leaf: read.content.Certificate()}
+	if subject.Digest != "" {
+		var err error
+		if v.digest, err = parseDigest(subject.Digest); err != nil {
 			return Report{}, err
 		}
 	}
-	entries, err := v.entity.TlogEntries()
-	if err != nil {
-		return Report{}, fmt.Errorf("this is no Sigstore bundle: %w", err)
+	t := trust{TrustedMaterial: trusted}
+	if len(expected.KeyPEM) > 0 && v.leaf == nil {
+		var err error
+		if t.key, v.fingerprint, err = key(expected.KeyPEM); err != nil {
+			return Report{}, err
+		}
 	}
-	v.checkEntries(entries)
+	v.trusted = t
+	v.report.MediaType, v.report.Certificate = bounded(read.GetMediaType()), v.leaf
+	if v.leaf != nil {
+		// As in sigstore-go's Verify: Go does not know a SAN of the form otherName, which a certificate of Fulcio's may have.
+		v.leaf.UnhandledCriticalExtensions = slices.DeleteFunc(v.leaf.UnhandledCriticalExtensions, cryptoutils.SANOID.Equal)
+	}
+	v.checkEntries()
 	v.checkTimestamps()
 	if v.leaf != nil {
 		v.checkCertificate()
@@ -175,23 +166,70 @@ func (v *verifier) run() (Report, error) {
 	v.checkSignature()
 	v.checkIdentity()
 	v.judge()
+	v.report.Verdict = bounded(v.report.Verdict)
 	return v.report, nil
 }
 
-// withKey is trust in a key as well.
-func withKey(trusted root.TrustedMaterial, text []byte) (root.TrustedMaterial, error) {
-	key, err := cryptoutils.UnmarshalPEMToPublicKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("the public key: %w; accepted is one in PEM", err)
+// parseDigest is the SHA-256 hash that a digest of the form sha256:0123… has.
+func parseDigest(text string) ([]byte, error) {
+	algorithm, hexed, _ := strings.Cut(text, ":")
+	digest, err := hex.DecodeString(hexed)
+	if err != nil || algorithm != "sha256" || len(digest) != sha256.Size {
+		return nil, fmt.Errorf("the digest is %q; accepted is sha256: with 64 hexadecimal digits after it", bounded(text))
 	}
-	verifier, err := signature.LoadDefaultVerifier(key)
-	if err != nil {
-		return nil, fmt.Errorf("the public key: %w", err)
+	return digest, nil
+}
+
+// verifier makes the checks of one signature.
+type verifier struct {
+	parsed
+	trusted     root.TrustedMaterial
+	subject     Subject
+	digest      []byte // of the subject; nil if it is not known
+	about       string
+	expected    Expected
+	fingerprint string // of the expected key; empty if there is none, or the signature has a certificate
+
+	report  Report
+	leaf    *x509.Certificate // nil for a signature with a key
+	logged  []time.Time       // of the signature, by a log's word
+	stamped []time.Time       // of the signature, by a timestamp authority's word
+	outside bool              // a log entry says that it came while the certificate was not valid
+	issued  bool              // a CA of the trusted root has issued the certificate
+}
+
+// times are all the times of the signature that somebody who is trusted says.
+func (v *verifier) times() []time.Time { return slices.Concat(v.logged, v.stamped) }
+
+// trust is the trusted root, with the key that is expected and no other.
+type trust struct {
+	root.TrustedMaterial
+	key root.TimeConstrainedVerifier
+}
+
+// PublicKeyVerifier is the key that is expected, whatever key the bundle names.
+func (t trust) PublicKeyVerifier(string) (root.TimeConstrainedVerifier, error) {
+	if t.key == nil {
+		return nil, errors.New("it was made with a key, and no public key is expected")
 	}
-	only := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
-		return root.NewExpiringKey(verifier, time.Time{}, time.Time{}), nil
-	})
-	return root.TrustedMaterialCollection{trusted, only}, nil
+	return t.key, nil
+}
+
+// key is a public key in PEM, with the SHA-256 hash of its DER form.
+func key(text []byte) (root.TimeConstrainedVerifier, string, error) {
+	public, err := cryptoutils.UnmarshalPEMToPublicKey(text)
+	if err != nil {
+		return nil, "", fmt.Errorf("the public key: %w; accepted is one in PEM", err)
+	}
+	loaded, err := signature.LoadDefaultVerifier(public)
+	if err != nil {
+		return nil, "", fmt.Errorf("the public key: %w", err)
+	}
+	der, err := cryptoutils.MarshalPublicKeyToDER(public)
+	if err != nil {
+		return nil, "", fmt.Errorf("the public key: %w", err)
+	}
+	return root.NewExpiringKey(loaded, time.Time{}, time.Time{}), fmt.Sprintf("sha256:%x", sha256.Sum256(der)), nil
 }
 
 // check adds a check. It has failed if err is not nil.
@@ -200,96 +238,143 @@ func (v *verifier) check(c Check, err error) bool {
 	if err != nil {
 		c.Outcome, c.Detail = Failed, err.Error()
 	}
-	v.report.Checks = append(v.report.Checks, c)
+	v.add(c)
 	return err == nil
 }
 
-// skip adds a check that is not made.
+// skip adds a check that is not made: nothing was compared that would count.
 func (v *verifier) skip(c Check, why string) {
-	c.Outcome, c.Detail = Skipped, why
+	c.Outcome, c.Compared, c.Detail = Skipped, "", why
+	v.add(c)
+}
+
+func (v *verifier) add(c Check) {
+	c.Compared, c.Detail = bounded(c.Compared), bounded(c.Detail)
 	v.report.Checks = append(v.report.Checks, c)
 }
 
-func (v *verifier) checkEntries(entries []*tlog.Entry) {
-	c := Check{
-		Name: "entry", Title: "The signature is in a log that the trusted root has",
-		Attacks: []string{"rewritten-entry", "rewritten-tile", "dated-back"},
-	}
-	if v.unread != nil {
-		c.Compared = "What the bundle says of its entry, with what an entry of a log may say."
-		v.check(c, v.unread)
-		return
-	}
-	if len(entries) == 0 {
+// undated is a bundle whose certificate counts at any time: whether it was valid when the log took the entry is not a question of
+// the log's, but a check of its own.
+type undated struct {
+	*bundle.Bundle
+	outside *bool // set if the certificate was not valid
+}
+
+// VerificationContent is that of the bundle, at any time.
+func (u undated) VerificationContent() (verify.VerificationContent, error) {
+	content, err := u.Bundle.VerificationContent()
+	return undatedContent{content, u.outside}, err
+}
+
+type undatedContent struct {
+	verify.VerificationContent
+	outside *bool
+}
+
+// ValidAtTime is always true, and remembers whether it should be.
+func (u undatedContent) ValidAtTime(at time.Time, trusted root.TrustedMaterial) bool {
+	*u.outside = *u.outside || !u.VerificationContent.ValidAtTime(at, trusted)
+	return true
+}
+
+func (v *verifier) checkEntries() {
+	c := Check{Name: "entry", Title: "The signature is in a log that the trusted root has", Attacks: []string{"dated-back"}}
+	if len(v.entries) == 0 {
 		c.Compared = "The bundle holds no entry of a log."
 		v.check(c, errors.New("nobody could notice a signature that is in no log: a verifier has to be told to do without, as with cosign's --insecure-ignore-tlog"))
 		return
 	}
 	var words []string
-	for _, one := range entries {
+	logs := v.trusted.RekorLogs()
+	for _, one := range v.entries {
 		entry := Entry{Index: uint64(max(0, one.LogIndex())), Integrated: one.IntegratedTime()}
-		id := hex.EncodeToString([]byte(one.LogKeyID()))
-		name := "a log with the key ID " + id + ", which the trusted root does not have"
-		if log, ok := v.trusted.RekorLogs()[id]; ok {
-			entry.Log, name = log.BaseURL, "the log at "+log.BaseURL
+		if one.IsRekorV2() {
+			entry.Integrated = time.Time{}
+		}
+		log, known := logs[hex.EncodeToString([]byte(one.LogKeyID()))]
+		if known {
+			entry.Log = log.BaseURL
 		}
 		v.report.Entries = append(v.report.Entries, entry)
-		proof := "The log's promise (SET)"
-		switch {
-		case one.HasInclusionProof() && one.HasInclusionPromise():
-			proof = "The log's promise (SET), and the root that the inclusion proof leads to,"
-		case one.HasInclusionProof():
-			proof = "The root that the inclusion proof leads to"
-		}
-		words = append(words, fmt.Sprintf("%s for entry %d, with the key of %s; what the entry says, with the signature and its signer.", proof, one.LogIndex(), name))
+		words = append(words, compared(one, log, known))
 	}
 	c.Compared = strings.Join(words, " ")
-	if v.leaf == nil && len(v.expected.KeyPEM) == 0 {
-		v.skip(c, "The entry is about a key, and no public key is expected.")
-		return
-	}
-	stamps, err := verify.VerifyTlogEntry(anyTime{v.entity}, v.trusted, 1, true)
-	if v.check(c, err) {
-		_, v.outside = verify.VerifyTlogEntry(v.entity, v.trusted, 1, true)
-	}
+	stamps, err := verify.VerifyTlogEntry(undated{v.Bundle, &v.outside}, v.trusted, 1, true)
+	v.check(c, err)
 	for _, one := range stamps {
-		v.times = append(v.times, one.Time)
+		v.logged = append(v.logged, one.Time)
 	}
+}
+
+// compared says what is compared with what for an entry of a log.
+func compared(entry *tlog.Entry, log *root.TransparencyLog, known bool) string {
+	if !known {
+		id := entry.LogKeyID()
+		return fmt.Sprintf("Entry %d is in a log with the key ID %x, which the trusted root does not have, so it counts for nothing.",
+			entry.LogIndex(), id[:min(sha256.Size, len(id))])
+	}
+	if entry.IsRekorV2() {
+		return fmt.Sprintf("The entry that the signature and its signer make, at place %d of the tree, and the root that the inclusion proof leads to from it, "+
+			"with the key of the log at %s.", entry.LogIndex(), log.BaseURL)
+	}
+	proof := "the log's promise (SET),"
+	switch {
+	case entry.HasInclusionProof() && entry.HasInclusionPromise():
+		proof = "the log's promise (SET), and the root that the inclusion proof leads to,"
+	case entry.HasInclusionProof():
+		proof = "the root that the inclusion proof leads to,"
+	case !entry.HasInclusionPromise():
+		return fmt.Sprintf("Entry %d brings neither a promise nor a proof of the log at %s.", entry.LogIndex(), log.BaseURL)
+	}
+	return fmt.Sprintf("For entry %d: %s with the key of the log at %s; what the entry says, with the signature and its signer.", entry.LogIndex(), proof, log.BaseURL)
 }
 
 func (v *verifier) checkTimestamps() {
 	c := Check{Name: "timestamp", Title: "A timestamp authority of the trusted root says when", Attacks: []string{"stolen-key", "dated-back"}}
-	stamps, err := v.entity.Timestamps()
-	if err == nil && len(stamps) == 0 {
+	if len(v.stamps) == 0 {
 		v.skip(c, "The bundle holds no timestamp. A log of Rekor v1 says when the entry came; one of Rekor v2 does not.")
 		return
 	}
-	c.Compared = fmt.Sprintf("%d timestamp (RFC 3161) over the signature, with the certificates of the trusted root's timestamp authorities.", len(stamps))
-	verified, problems, err := verify.VerifySignedTimestamp(v.entity, v.trusted)
-	if err == nil && len(verified) == 0 {
-		err = errors.Join(append([]error{errors.New("no timestamp holds")}, problems...)...)
+	number := "One timestamp"
+	if len(v.stamps) > 1 {
+		number = fmt.Sprintf("%d timestamps", len(v.stamps))
 	}
-	if err != nil && len(v.times) > 0 {
-		// sigstore-go asks for one time that holds, from whomever.
-		err = fmt.Errorf("%w; the log's word for the time is enough for a verifier", err)
-	}
-	v.check(c, err)
+	c.Compared = number + " (RFC 3161) over the signature, with the certificates of the trusted root's timestamp authorities."
+	verified, problems, err := verify.VerifySignedTimestamp(v.Bundle, v.trusted)
 	for _, one := range verified {
-		v.times = append(v.times, one.Time)
+		v.stamped = append(v.stamped, one.Time)
+	}
+	problem := errors.Join(problems...)
+	switch {
+	case err != nil:
+		v.check(c, err)
+	case len(verified) == 0 && len(v.logged) > 0:
+		v.skip(c, "No timestamp counts, and a verifier does without, as the log says when: "+problem.Error())
+	case len(verified) == 0:
+		v.check(c, problem)
+	default:
+		if problem != nil {
+			c.Detail = fmt.Sprintf("%d of them counts: %s", len(verified), problem)
+		}
+		v.check(c, nil)
 	}
 }
 
 func (v *verifier) checkCertificate() {
-	// As in sigstore-go's Verify, which reads a name of the kind OtherName, of which Go knows nothing, by itself.
-	v.leaf.UnhandledCriticalExtensions = slices.DeleteFunc(v.leaf.UnhandledCriticalExtensions, cryptoutils.SANOID.Equal)
-	// Whether the CA has certified the key does not depend on when the signature was made; the next check is about that.
+	// Whether a CA has certified the key does not depend on when the signature was made; the next check is about that.
 	ca := Check{
 		Name: "certificate", Title: "A CA of the trusted root has issued the certificate",
 		Compared: fmt.Sprintf("The certificate's signature, with the keys of the CAs of the trusted root. The certificate names %q as its issuer.", distinguished(v.leaf.Issuer)),
 		Attacks:  []string{"own-ca"},
 	}
-	chains, err := verify.VerifyLeafCertificate(v.leaf.NotBefore.Add(time.Second), v.leaf, v.trusted)
-	issued := v.check(ca, err)
+	var chains [][]*x509.Certificate
+	var err error
+	for _, at := range append(v.times(), v.leaf.NotBefore.Add(time.Second), v.leaf.NotBefore) {
+		if chains, err = verify.VerifyLeafCertificate(at, v.leaf, v.trusted); err == nil {
+			break
+		}
+	}
+	v.issued = v.check(ca, err)
 
 	valid := Check{
 		Name: "validity", Title: "It was made while the certificate was valid",
@@ -297,16 +382,14 @@ func (v *verifier) checkCertificate() {
 		Attacks:  []string{"stolen-key", "dated-back"},
 	}
 	switch {
-	case !issued:
+	case !v.issued:
 		v.skip(valid, "The certificate counts for nothing.")
-	case v.outside != nil:
-		v.check(valid, v.outside)
-	case len(v.times) == 0 && slices.ContainsFunc(v.report.Checks, func(c Check) bool { return c.Outcome == Failed }):
-		v.skip(valid, "What would say when the signature was made counts for nothing.")
-	case len(v.times) == 0:
+	case v.outside:
+		v.check(valid, errors.New("integrated time outside certificate validity")) // sigstore-go's words
+	case len(v.times()) == 0:
 		v.check(valid, errors.New("nobody's word says when the signature was made"))
 	default:
-		for _, at := range v.times {
+		for _, at := range v.times() {
 			var made [][]*x509.Certificate
 			if made, err = verify.VerifyLeafCertificate(at, v.leaf, v.trusted); err != nil {
 				break
@@ -321,7 +404,7 @@ func (v *verifier) checkCertificate() {
 		Compared: "The signed certificate timestamp (SCT) within the certificate, with the keys of the CT logs.",
 		Attacks:  []string{"secret-certificate", "other-ct-log"},
 	}
-	if !issued {
+	if !v.issued {
 		v.skip(sct, "The SCT is about the certificate and its issuer, and no CA of the trusted root has issued it.")
 		return
 	}
@@ -338,11 +421,11 @@ func clock(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
 
 // when is the time of the signature in words.
 func (v *verifier) when() string {
-	if len(v.times) == 0 {
+	if len(v.times()) == 0 {
 		return "which nobody says"
 	}
 	var words []string
-	for _, one := range v.times {
+	for _, one := range v.times() {
 		words = append(words, clock(one))
 	}
 	return strings.Join(words, " and ")
@@ -356,106 +439,149 @@ func (v *verifier) own() []byte {
 	return nil
 }
 
-func (v *verifier) checkSignature() {
-	signer := "the key in the certificate"
+// artifact is what the signature has to be about, for sigstore-go: without a digest, whatever the bundle says.
+func (v *verifier) artifact(digest []byte) verify.ArtifactPolicyOption {
+	if digest == nil && v.signed.EnvelopeContent() != nil {
+		return verify.WithoutArtifactUnsafe()
+	}
+	if digest == nil {
+		digest = v.own()
+	}
+	return verify.WithArtifactDigest("sha256", digest)
+}
+
+// anyone trusts every certificate at any time. It is for checks of the signature alone.
+type anyone struct{ root.TrustedMaterial }
+
+// FulcioCertificateAuthorities is one that has issued every certificate.
+func (anyone) FulcioCertificateAuthorities() []root.CertificateAuthority {
+	return []root.CertificateAuthority{everyCA{}}
+}
+
+type everyCA struct{}
+
+// Verify never fails.
+func (everyCA) Verify(leaf *x509.Certificate, _ time.Time) ([][]*x509.Certificate, error) {
+	return [][]*x509.Certificate{{leaf}}, nil
+}
+
+// verifySignature has sigstore-go verify the signature and nothing else, in the way in which it does for the whole.
+func (v *verifier) verifySignature(digest []byte) error {
+	option, policy := verify.WithCurrentTime(), verify.WithoutIdentitiesUnsafe()
 	if v.leaf == nil {
-		signer = "the public key that is expected"
+		option, policy = verify.WithNoObserverTimestamps(), verify.WithKey()
 	}
-	c := Check{
-		Name: "signature", Title: "The signature is by that key", Attacks: []string{"own-key"},
-		Compared: fmt.Sprintf("The signature over the artifact's digest sha256:%x, with %s.", v.own(), signer),
+	alone, err := verify.NewVerifier(anyone{v.trusted}, option, verify.WithoutStatementPredicate())
+	if err == nil {
+		_, err = alone.Verify(v.Bundle, verify.NewPolicy(v.artifact(digest), policy))
 	}
-	digest := Check{
-		Name: "digest", Title: "It is about this artifact", Attacks: []string{"changed-image", "moved-signature"},
+	return err
+}
+
+func (v *verifier) checkSignature() {
+	c := Check{Name: "signature", Title: "The signature is by that key", Attacks: []string{"own-key"}}
+	by := "the key in the certificate"
+	switch {
+	case v.leaf == nil && v.fingerprint != "":
+		c.Title, by = "The signature is by the public key that is expected", "the public key that is expected, "+v.fingerprint
+	case v.leaf == nil:
+		c.Title, by = "The signature is by a public key that is expected", "no key, as none is expected"
 	}
-	var err error
-	if own := v.own(); own != nil {
-		err = verify.VerifySignatureWithArtifactDigests(v.signed, v.content, v.trusted, []verify.ArtifactDigest{{Algorithm: "sha256", Digest: own}})
-		digest.Compared = fmt.Sprintf("The digest that was signed, sha256:%x, with that of the artifact, %s.", own, v.subject.Digest)
-	} else {
-		c.Compared = fmt.Sprintf("The signature over the statement, with %s.", signer)
-		err = verify.VerifySignature(v.signed, v.content, v.trusted)
+	digest := Check{Name: "digest", Title: "It is about this artifact", Attacks: []string{"changed-image", "moved-signature"}}
+	if v.signed.EnvelopeContent() != nil {
+		c.Compared = fmt.Sprintf("The signature over the statement, with %s.", by)
 		digest.Compared = fmt.Sprintf("The digests of the statement's subjects, with that of the artifact, %s.", v.subject.Digest)
+	} else {
+		c.Compared = fmt.Sprintf("The signature over the digest in the bundle, %x, with %s.", v.own(), by)
+		digest.Compared = fmt.Sprintf("The digest that was signed, %x, with that of the artifact, %s.", v.own(), v.subject.Digest)
 	}
-	if v.leaf == nil && len(v.expected.KeyPEM) == 0 {
-		err = errors.New("it was made with a key, and no public key is expected")
-	}
-	fits := v.check(c, err)
+	fits := v.check(c, v.verifySignature(nil))
 	switch {
 	case v.digest == nil:
-		digest.Compared = ""
 		v.skip(digest, "What was signed was not named.")
 	case !fits:
 		v.skip(digest, "The signature counts for nothing.")
 	default:
-		v.check(digest, verify.VerifySignatureWithArtifactDigests(v.signed, v.content, v.trusted,
-			[]verify.ArtifactDigest{{Algorithm: v.algorithm, Digest: v.digest}}))
+		v.check(digest, v.verifySignature(v.digest))
 	}
 }
 
 func (v *verifier) checkIdentity() {
+	c := Check{Name: "identity", Title: "It is whom one expects", Attacks: []string{"other-identity"}}
 	if v.leaf == nil {
+		c.Attacks = nil
+		v.skip(c, "The signature was made with a key, and a key names nobody: whoever has the private key can sign.")
 		return
 	}
-	c := Check{Name: "identity", Title: "It is whom one expects", Attacks: []string{"other-identity"}}
+	if !v.issued {
+		v.skip(c, "The certificate counts for nothing: anybody can write a name into one of their own.")
+		return
+	}
 	summary, err := certificate.SummarizeCertificate(v.leaf)
 	if err == nil {
 		c.Compared = fmt.Sprintf("Whom the certificate names, %s, and who vouches for them, %s, with %s and %s.",
 			summary.SubjectAlternativeName, summary.Issuer, v.expected.Identity, v.expected.Issuer)
 		var identity verify.CertificateIdentity
-		if identity, err = verify.NewShortCertificateIdentity(v.expected.Issuer, "", v.expected.Identity, ""); err == nil {
+		if identity, err = v.identity(); err == nil {
 			err = identity.Verify(summary)
 		}
 	}
 	v.check(c, err)
 }
 
+// identity is who has to have signed, for sigstore-go.
+func (v *verifier) identity() (verify.CertificateIdentity, error) {
+	return verify.NewShortCertificateIdentity(v.expected.Issuer, "", v.expected.Identity, "")
+}
+
 // judge has sigstore-go verify the whole.
 func (v *verifier) judge() {
-	if v.unread != nil {
-		v.report.Verdict = v.unread.Error()
-		return
-	}
-	options := []verify.VerifierOption{verify.WithTransparencyLog(1)}
-	var policy []verify.PolicyOption
-	stamps, _ := v.entity.Timestamps()
-	switch {
-	case v.leaf != nil:
-		options = append(options, verify.WithSignedCertificateTimestamps(1), verify.WithObserverTimestamps(1))
-		identity, err := verify.NewShortCertificateIdentity(v.expected.Issuer, "", v.expected.Identity, "")
-		if err != nil {
-			v.report.Verdict = err.Error()
-			return
-		}
-		policy = append(policy, verify.WithCertificateIdentity(identity))
-	case len(stamps) > 0 || len(v.times) > 0:
-		options, policy = append(options, verify.WithObserverTimestamps(1)), append(policy, verify.WithKey())
-	default:
-		options, policy = append(options, verify.WithNoObserverTimestamps()), append(policy, verify.WithKey())
-	}
-	judge, err := verify.NewVerifier(v.trusted, options...)
-	if err != nil {
-		v.report.Verdict = err.Error()
-		return
-	}
-	artifact, about := verify.WithoutArtifactUnsafe(), "whatever it is about"
-	if v.digest != nil {
-		artifact, about = verify.WithArtifactDigest(v.algorithm, v.digest), v.subject.Digest
-	} else if own := v.own(); own != nil {
-		artifact, about = verify.WithArtifactDigest("sha256", own), fmt.Sprintf("whatever has the digest sha256:%x", own)
-	}
-	result, err := judge.Verify(v.entity, verify.NewPolicy(artifact, policy...))
+	result, err := v.verifyWhole()
 	if err != nil {
 		v.report.Verdict = err.Error()
 		return
 	}
 	v.report.OK = true
-	who := "The key that is expected"
+	who := "The public key that is expected, " + v.fingerprint + ","
 	if result.Signature != nil && result.Signature.Certificate != nil {
 		who = fmt.Sprintf("%s, as %s says,", result.Signature.Certificate.SubjectAlternativeName, result.Signature.Certificate.Issuer)
 	}
-	v.report.Verdict = fmt.Sprintf("%s has signed %s.", who, about)
-	if len(v.times) > 0 {
-		v.report.Verdict = strings.TrimSuffix(v.report.Verdict, ".") + ", at " + v.when() + "."
+	about := v.about
+	switch {
+	case about != "":
+	case v.digest != nil:
+		about = v.subject.Digest
+	case v.signed.EnvelopeContent() != nil:
+		about = "a statement, whatever it is about"
+	default:
+		about = fmt.Sprintf("whatever has the digest %x", v.own())
 	}
+	at := ""
+	if len(v.times()) > 0 {
+		at = ", at " + v.when()
+	}
+	v.report.Verdict = fmt.Sprintf("%s has signed %s%s.", who, about, at)
+}
+
+func (v *verifier) verifyWhole() (*verify.VerificationResult, error) {
+	options := []verify.VerifierOption{verify.WithTransparencyLog(1), verify.WithoutStatementPredicate()}
+	policy := verify.WithKey()
+	switch {
+	case v.leaf != nil:
+		options = append(options, verify.WithSignedCertificateTimestamps(1), verify.WithObserverTimestamps(1))
+		identity, err := v.identity()
+		if err != nil {
+			return nil, err
+		}
+		policy = verify.WithCertificateIdentity(identity)
+	case len(v.stamps) > 0 || len(v.logged) > 0:
+		options = append(options, verify.WithObserverTimestamps(1))
+	default:
+		options = append(options, verify.WithNoObserverTimestamps())
+	}
+	judge, err := verify.NewVerifier(v.trusted, options...)
+	if err != nil {
+		return nil, err
+	}
+	return judge.Verify(v.Bundle, verify.NewPolicy(v.artifact(v.digest), policy))
 }
