@@ -486,7 +486,7 @@ func TestTheStackInABrowser(t *testing.T) {
 		p.views(t)
 	})
 	if *pictures {
-		p.picture("page-stack", "/", 1500, 1150, "")
+		p.picture("page-stack", "/", 1500, 1290, "")
 		p.picture("page-proof", "/logs/rekor/5", 1280, 760, "#proof")
 	}
 }
