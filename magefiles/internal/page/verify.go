@@ -219,6 +219,9 @@ func (s *Server) report(title string, made inspect.Report) report {
 		one.Certificate = certificate.Describe(made.Certificate)
 	}
 	for _, entry := range made.Entries {
+		if entry.Log == "" {
+			continue // a log that is not this stack's
+		}
 		for _, about := range s.logs() {
 			if about.Signatures && (about.Name == logview.RekorV2) == entry.Integrated.IsZero() {
 				one.Entries = append(one.Entries, change{fmt.Sprintf("Entry %d of %s", entry.Index, about.Title), fmt.Sprintf("/logs/%s/%d", about.Name, entry.Index)})
