@@ -179,7 +179,7 @@ func (l V1) retrieve(ctx context.Context, by string, names any) ([]Entry, error)
 }
 
 // Search asks the log's own index. That names all entries that match, in no order, so that all of them are asked for: ten thousand
-// take half a minute. SearchSome does not.
+// take half a minute or more. SearchSome does not.
 func (l V1) Search(ctx context.Context, query Query, limit int) (Found, error) {
 	uuids, total, err := l.indexed(ctx, query, math.MaxInt)
 	if err != nil {
