@@ -264,7 +264,8 @@ func (s *Server) public(name string) string {
 	return string(text)
 }
 
-// followLog sends the lines that are added to a service's log, as long as the browser listens.
+// followLog sends the last lines of a service's log, and then what is added to it, as long as the browser listens. The lines that the
+// page itself came with are replaced by them, so that none is lost in between.
 func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	if !slices.ContainsFunc(s.stack.All(), func(one service.Service) bool { return one.Name == name }) {
@@ -275,13 +276,14 @@ func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
 	defer stop()
-	reader := service.NewLogReader(s.stack.Config.Log(name), 0)
+	reader := service.NewLogReader(s.stack.Config.Log(name), logLines)
 	defer reader.Close()
 	out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
 	defer end()
+	out.send("begin", "")
 	_ = service.ReadLogs(ctx, []*service.LogReader{reader}, true, func(_ int, line string) error {
 		out.send("line", bounded(400, service.WithoutColor(line)))
 		return nil

@@ -16,6 +16,9 @@ const lines = document.getElementById("lines");
 const most = 500; // lines
 lines.scrollTop = lines.scrollHeight;
 listen(lines.dataset.follow, {
+  begin() {
+    lines.textContent = "";
+  },
   line(text) {
     const atEnd = lines.scrollTop + lines.clientHeight > lines.scrollHeight - 20;
     const all = (lines.textContent + text + "\n").split("\n");
