@@ -40,13 +40,17 @@ func run() error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	handler, err := page.New(ctx, s, d, strings.TrimSpace(string(token)))
+	served, err := page.New(ctx, s, d, strings.TrimSpace(string(token)))
 	if err != nil {
 		return err
 	}
 	// Pages that are open keep a connection for events, which never ends by itself.
-	return webserver.Run(ctx, 100*time.Millisecond, webserver.Site{
-		Address: *address, Handler: handler,
+	err = webserver.Run(ctx, 100*time.Millisecond, webserver.Site{
+		Address: *address, Handler: served,
 		Listening: func(at net.Addr) { log.Printf("serving the stack in %s on %s", s.Config.State, at) },
 	})
+	// A lesson under way is ended with the page. It may have to clear away what attackers have started.
+	stop()
+	served.Wait(5 * time.Second)
+	return err
 }

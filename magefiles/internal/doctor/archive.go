@@ -6,19 +6,16 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
 
-	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/statedir"
 )
 
 // Archive packs status, findings, versions, configuration and logs into an archive in the state folder, without any secret,
@@ -40,7 +37,7 @@ type archived struct {
 
 // collect reads what goes into the archive.
 func collect(ctx context.Context, s *stack.Stack) ([]archived, error) {
-	redact, err := redactor(s.Config)
+	redact, err := statedir.Redactor(s.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -77,33 +74,6 @@ func collect(ctx context.Context, s *stack.Stack) ([]archived, error) {
 		}
 	}
 	return files, nil
-}
-
-// secretForms matches texts that are secret by their form: ID tokens, private keys, hashes of passwords by bcrypt, which can be
-// guessed from, and Dex's connectors, which hold the client secrets of identity providers.
-var secretForms = regexp.MustCompile(`\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|eyJ[\w-]+\.[\w-]+\.[\w-]+|(?m:^connectors:\n(?:(?: .*)?\n)*)|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)`)
-
-// redactor returns a function that replaces every secret of the stack in a text.
-func redactor(c config.Config) (func([]byte) []byte, error) {
-	folder := filepath.Join(c.State, "secrets")
-	files, err := os.ReadDir(folder)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	var pairs []string
-	for _, file := range files {
-		content, err := os.ReadFile(filepath.Join(folder, file.Name()))
-		if err != nil {
-			return nil, err
-		}
-		if secret := strings.TrimSpace(string(content)); secret != "" {
-			pairs = append(pairs, secret, "[secret "+file.Name()+"]")
-		}
-	}
-	replacer := strings.NewReplacer(pairs...)
-	return func(text []byte) []byte {
-		return []byte(replacer.Replace(secretForms.ReplaceAllString(string(text), "[secret]")))
-	}, nil
 }
 
 // writeArchive writes files to a tar.gz that only its owner can read.

@@ -61,9 +61,10 @@ func (s *Server) attacks() []lesson {
 type lessons struct {
 	server *Server
 
-	mu   sync.Mutex
-	runs []*run
-	last int // the number of the last run
+	mu     sync.Mutex
+	runs   []*run
+	last   int // the number of the last run
+	ending sync.WaitGroup
 }
 
 func newLessons(s *Server) *lessons { return &lessons{server: s} }
@@ -170,6 +171,11 @@ func (l *lessons) find(number string) *run {
 func (l *lessons) underWay() *run {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.notEnded()
+}
+
+// notEnded is what underWay returns. The caller holds the lock.
+func (l *lessons) notEnded() *run {
 	for _, one := range l.runs {
 		if shown, _ := one.snapshot(); shown.State == running || shown.State == waiting {
 			return one
@@ -180,7 +186,9 @@ func (l *lessons) underWay() *run {
 
 // begin runs a lesson with the targets that a person would call. It returns the one that runs already, if there is one.
 func (l *lessons) begin(chosen lesson) (begun *run, already bool, err error) {
-	if one := l.underWay(); one != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if one := l.notEnded(); one != nil {
 		return one, true, nil
 	}
 	about := l.server.about
@@ -189,34 +197,50 @@ func (l *lessons) begin(chosen lesson) (begun *run, already bool, err error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 20 * time.Second
 	cmd.Dir = about.Root
-	cmd.Env = slices.Concat(os.Environ(), about.Settings, about.Environ, []string{project.CalledFrom + "=" + about.Root})
-	var problems bytes.Buffer
+	cmd.Env = slices.Concat(environ(), about.Settings, about.Environ, []string{project.CalledFrom + "=" + about.Root})
+	var problems lastWords
 	cmd.Stderr = &problems
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		var out io.Reader
 		if out, err = cmd.StdoutPipe(); err == nil {
 			if err = cmd.Start(); err == nil {
-				l.mu.Lock()
 				l.last++
 				begun = &run{Number: l.last, Lesson: chosen, state: running, changed: make(chan struct{}), next: in, stop: cancel}
 				l.runs = append(l.runs, begun)
 				if len(l.runs) > keptRuns {
 					l.runs = l.runs[1:]
 				}
-				l.mu.Unlock()
-				go func() {
+				l.ending.Go(func() {
 					defer cancel()
 					l.follow(ctx, begun, out)
 					err := cmd.Wait()
-					begun.end(ctx, err, problems.String())
-				}()
+					begun.end(ctx, err, string(problems))
+				})
 				return begun, false, nil
 			}
 		}
 	}
 	cancel()
 	return nil, false, err
+}
+
+// environ is this process's environment for another program. How this process collects garbage is its own: compilers, which a lesson
+// runs, would hardly do anything else in so little memory.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "GOGC=") || strings.HasPrefix(variable, "GOMEMLIMIT=")
+	})
+}
+
+// lastWords keeps the last bytes of what is written to it: a program that fails says why at its end.
+type lastWords []byte
+
+func (l *lastWords) Write(text []byte) (int, error) {
+	const most = 2000
+	*l = append(*l, text...)
+	*l = (*l)[max(0, len(*l)-most):]
+	return len(text), nil
 }
 
 // follow takes in what a run tells.
@@ -237,6 +261,9 @@ func (l *lessons) follow(ctx context.Context, r *run, out io.Reader) {
 			sizes = now
 		}
 		r.change(func() { r.take(told, changes) })
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		r.change(func() { r.ending = fmt.Sprintf("What the lesson said next could not be read: %v.", err) })
 	}
 	// A program that goes on writing must not block.
 	_, _ = io.Copy(io.Discard, out)
@@ -292,7 +319,7 @@ func (r *run) end(ctx context.Context, err error, problems string) {
 		case err != nil:
 			r.state = failed
 			if r.ending == "" {
-				r.ending = bounded(2000, strings.TrimSpace(problems))
+				r.ending = strings.TrimSpace(strings.ToValidUTF8(problems, ""))
 			}
 			r.ending = strings.TrimSpace(r.ending + "\n" + err.Error())
 		default:
@@ -379,6 +406,7 @@ func (s *Server) startRun(w http.ResponseWriter, r *http.Request) {
 	if !s.mayChange(w, r) {
 		return
 	}
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<16)
 	name := r.PostFormValue("lesson")
 	all := slices.Concat(s.chapters(), s.attacks())
 	at := slices.IndexFunc(all, func(one lesson) bool { return one.Name == name })
@@ -423,16 +451,15 @@ func (s *Server) showRun(w http.ResponseWriter, r *http.Request) {
 
 // runEvents sends the steps of a run whenever they change, as long as the browser listens.
 func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
-	one := s.lessons.find(r.PathValue("run"))
-	if one == nil {
-		http.NotFound(w, r)
-		return
-	}
 	out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
 	defer end()
+	one := s.lessons.find(r.PathValue("run"))
+	if one == nil {
+		return // the stream's first event has told a page of an earlier server's that it is one
+	}
 	for {
 		shown, changed := one.snapshot()
 		shown.Admitted = s.admitted(r)
@@ -458,8 +485,13 @@ func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
 func (s *Server) nextStep(w http.ResponseWriter, r *http.Request) {
 	s.act(w, r, func(one *run) {
 		// A line that comes before the lesson waits would make it go on later, when nobody has asked for that.
-		if shown, _ := one.snapshot(); shown.State == waiting {
-			one.change(func() { one.state = running })
+		waited := false
+		one.change(func() {
+			if waited = one.state == waiting; waited {
+				one.state = running
+			}
+		})
+		if waited {
 			_, _ = io.WriteString(one.next, "\n")
 		}
 	})

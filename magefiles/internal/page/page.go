@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,8 @@ type Server struct {
 	about   stack.Description
 	token   string
 	hosts   []string // by which a browser may name this server, with the port
+	started string   // tells this server from others that were, or will be, at its address
+	handler http.Handler
 	pages   map[string]*template.Template
 	lessons *lessons
 
@@ -46,9 +49,10 @@ type Server struct {
 }
 
 // New serves the stack s, which d describes, until ctx ends. Who has token can change something by the page.
-func New(ctx context.Context, s *stack.Stack, d stack.Description, token string) (http.Handler, error) {
+func New(ctx context.Context, s *stack.Stack, d stack.Description, token string) (*Server, error) {
 	server := &Server{
-		ctx: ctx, stack: s, about: d, token: token, pages: map[string]*template.Template{},
+		started: strconv.FormatInt(time.Now().UnixNano(), 36),
+		ctx:     ctx, stack: s, about: d, token: token, pages: map[string]*template.Template{},
 		hosts: []string{s.Config.Localhost(config.Page), s.Config.Address(config.Page)},
 	}
 	server.lessons = newLessons(server)
@@ -77,7 +81,7 @@ func New(ctx context.Context, s *stack.Stack, d stack.Description, token string)
 	mux.HandleFunc("GET /{$}", server.showStack)
 	mux.HandleFunc("GET /events", server.stackEvents)
 	mux.HandleFunc("GET /parts/{name}", server.showPart)
-	mux.HandleFunc("GET /parts/{name}/log", server.followLog)
+	mux.HandleFunc("GET /parts/{name}/events", server.partEvents)
 	mux.HandleFunc("GET /logs/{$}", server.showLogs)
 	mux.HandleFunc("GET /logs/{log}", server.showLog)
 	mux.HandleFunc("GET /logs/{log}/events", server.logEvents)
@@ -94,7 +98,23 @@ func New(ctx context.Context, s *stack.Stack, d stack.Description, token string)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		server.fail(w, r, http.StatusNotFound, "There is no such page.")
 	})
-	return server.guard(mux), nil
+	server.handler = server.guard(mux)
+	return server, nil
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Wait returns when the lesson that was under way when the server's context ended has ended too, or after most.
+func (s *Server) Wait(most time.Duration) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.lessons.ending.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(most):
+	}
 }
 
 // files serves what pages load: style sheets and scripts.
@@ -140,6 +160,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			http.Error(w, fmt.Sprintf("The Host is %q; accepted are %s.", r.Host, strings.Join(s.hosts, " and ")), http.StatusMisdirectedRequest)
 			return
 		}
+		if foreign(r) {
+			http.Error(w, "This is for this server's own pages.", http.StatusForbidden)
+			return
+		}
 		if given := r.URL.Query().Get("token"); r.Method == http.MethodGet && given != "" {
 			s.admit(w, r, given)
 			return
@@ -148,15 +172,24 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// foreign says whether a page of somebody else's has the browser load something, as opposed to leading to it: it could not read the
+// answer, but have this server search logs and registries without end. Browsers tell this server since its address is this machine's;
+// what sends no such header is no browser.
+func foreign(r *http.Request) bool {
+	header := r.Header
+	if site := header.Get("Sec-Fetch-Site"); site == "" || site == "same-origin" || site == "none" {
+		return false
+	}
+	return r.Method != http.MethodGet || header.Get("Sec-Fetch-Mode") != "navigate" || header.Get("Sec-Fetch-Dest") != "document"
+}
+
 // mostStreams limits how many streams of events there are at a time: each follows logs.
 const mostStreams = 64
 
-// stream begins a stream of events. It refuses, and returns nil, for a page of somebody else's, which could not read the stream and
-// could open many, and if there are too many.
+// stream begins a stream of events. It refuses, and returns nil, if there are too many.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) (out *stream, end func()) {
-	// Browsers of today send this header to localhost; what sends none is no page.
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		http.Error(w, "Events are for this server's own pages.", http.StatusForbidden)
+	if r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+		http.Error(w, "Events are for scripts.", http.StatusForbidden)
 		return nil, nil
 	}
 	if s.streams.Add(1) > mostStreams {
@@ -164,7 +197,13 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) (out *stream, en
 		http.Error(w, fmt.Sprintf("There are %d streams of events already.", mostStreams), http.StatusServiceUnavailable)
 		return nil, nil
 	}
-	return newStream(w), func() { s.streams.Add(-1) }
+	out = newStream(w)
+	// The first event tells a page that is still open from before whether this is another server than the one that has made it.
+	out.send("open", s.started)
+	return out, func() {
+		s.streams.Add(-1)
+		out.deadline(time.Time{})
+	}
 }
 
 func (s *Server) named(host string) bool {
@@ -211,13 +250,14 @@ type view struct {
 	Section  string // which of the navigation's links is current
 	Admitted bool
 	State    string // the state folder
+	Server   string // by which a page knows whether it is still that server that answers
 	Scripts  []string
 	Content  any
 }
 
 // render shows a page.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
-	v.Admitted, v.State = s.admitted(r), s.stack.Config.State
+	v.Admitted, v.State, v.Server = s.admitted(r), s.stack.Config.State, s.started
 	var out bytes.Buffer
 	if err := s.pages[name].Execute(&out, v); err != nil {
 		log.Printf("%s: %v", r.URL.Path, err)
@@ -236,12 +276,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, format
 
 // functions are what templates call.
 var functions = template.FuncMap{
-	"time":  func(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" },
-	"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"short": short,
-	"cut":   bounded,
-	"mage":  func() string { return project.Command },
-	"hex":   func(b []byte) string { return fmt.Sprintf("%x", b) },
+	"time":   func(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" },
+	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"short":  short,
+	"target": target,
+	"cut":    bounded,
+	"mage":   func() string { return project.Command },
+	"hex":    func(b []byte) string { return fmt.Sprintf("%x", b) },
 	"title": func(text string) string {
 		if text == "" {
 			return text
@@ -275,16 +316,19 @@ type stream struct {
 
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "text/event-stream")
-	s := &stream{w: w}
-	// The first bytes tell the browser that the connection is open.
-	s.send("open", "")
-	return s
+	return &stream{w: w}
 }
 
-// send sends an event of a kind. Its data is text.
+// deadline is until when the browser has to take what is sent.
+func (s *stream) deadline(until time.Time) {
+	_ = http.NewResponseController(s.w).SetWriteDeadline(until)
+}
+
+// send sends an event of a kind. Its data is text. If the browser takes nothing for long, the request's context ends.
 func (s *stream) send(kind, data string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.deadline(time.Now().Add(30 * time.Second))
 	fmt.Fprintf(s.w, "event: %s\n", kind)
 	for line := range strings.SplitSeq(data, "\n") {
 		fmt.Fprintf(s.w, "data: %s\n", strings.ReplaceAll(line, "\r", ""))

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,13 +23,21 @@ import (
 const token = "0123456789abcdef0123456789abcdef"
 
 // served is the page of a stack whose services do not run.
-func served(t *testing.T, targets string) (handler http.Handler, s *stack.Stack) {
+func served(t *testing.T, targets string) (handler *Server, s *stack.Stack) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	return servedUntil(ctx, t, targets)
+}
+
+// servedUntil is served, until ctx ends.
+func servedUntil(ctx context.Context, t *testing.T, targets string) (handler *Server, s *stack.Stack) {
 	t.Helper()
 	state := t.TempDir()
 	d := stack.Description{
 		Root: t.TempDir(), Settings: []string{"SIGLOCAL_STATE=" + state}, Targets: targets,
 		Services: []service.Service{
-			{Name: "rekor", About: "a log", Program: "/bin/rekor", Address: "http://127.0.0.1:3000", Listens: []config.Port{config.Rekor}, Uses: []service.Use{
+			{Name: "rekor", About: "a log", Program: "/bin/rekor", Address: "http://127.0.0.1:3000", Listens: []config.Port{config.Rekor}, Passes: []service.Passage{{Line: `asked`, From: "cosign", To: "rekor", What: "entry"}}, Uses: []service.Use{
 				{Of: "ct", To: "1 ask"}, {Of: "keys/rekor.pem", Signs: "entries", Public: "keys/rekor.pub"}, {Of: "secrets/page-token", To: "know"},
 			}},
 			{Name: "ct", About: "another log", Program: "/bin/ct", Address: "http://127.0.0.1:6105"},
@@ -46,8 +56,6 @@ func served(t *testing.T, targets string) (handler http.Handler, s *stack.Stack)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
 	handler, err = New(ctx, s, d, token)
 	if err != nil {
 		t.Fatal(err)
@@ -80,11 +88,12 @@ func write(t *testing.T, file, text string) {
 
 func TestAPartShowsPublicHalvesAndNoSecret(t *testing.T) {
 	handler, s := served(t, "")
-	write(t, s.Config.Key("rekor.pub"), "-----BEGIN PUBLIC KEY-----\nthis is public\n")
-	write(t, s.Config.Key("rekor.pem"), "-----BEGIN PRIVATE KEY-----\nthis is private\n")
+	public, private := "-----BEGIN PUBLIC KEY-----\ncHVi\n-----END PUBLIC KEY-----\n", "-----BEGIN PRIVATE KEY-----\ncHJp\n-----END PRIVATE KEY-----\n"
+	write(t, s.Config.Key("rekor.pub"), public)
+	write(t, s.Config.Key("rekor.pem"), private)
 	write(t, s.Config.SecretFile(config.PageToken), token)
 	page := get(handler, http.MethodGet, "/parts/rekor", "").Body.String()
-	if !strings.Contains(page, "this is public") || strings.Contains(page, "this is private") || strings.Contains(page, token) {
+	if !strings.Contains(page, "cHVi") || strings.Contains(page, "cHJp") || strings.Contains(page, token) {
 		t.Errorf("it shows\n%s", page)
 	}
 	if !strings.Contains(page, `<a href="/parts/ct">ct</a>: to ask`) {
@@ -322,5 +331,304 @@ func TestEveryKindOfEventIsTakenIn(t *testing.T) {
 	}
 	if len(r.steps) != 1 || r.steps[0].Notices != "cosign notices. It looks." || !r.steps[0].Done {
 		t.Errorf("got %+v", r.steps)
+	}
+}
+
+func TestOnlyPublicKeysAndCertificatesAreShown(t *testing.T) {
+	server, s := served(t, "")
+	block := func(kind string) string { return "-----BEGIN " + kind + "-----\ncHVi\n-----END " + kind + "-----\n" }
+	for text, shown := range map[string]bool{
+		block("PUBLIC KEY"): true, block("CERTIFICATE") + "\n" + block("CERTIFICATE"): true, "": true, block("EC PRIVATE KEY"): false,
+		block("CERTIFICATE") + block("PRIVATE KEY"): false, "a secret\n": false, "a secret\n" + block("PUBLIC KEY"): false,
+		block("PUBLIC KEY") + "a secret": false, "-----BEGIN PUBLIC KEY-----\ncut": false, block("ENCRYPTED SIGSTORE PRIVATE KEY"): false,
+	} {
+		write(t, s.Config.Key("x.pem"), text)
+		if got := server.public("keys/x.pem"); got != text && shown || got != "" && !shown {
+			t.Errorf("of %q it shows %q", text, got)
+		}
+	}
+	write(t, s.Config.SecretFile(config.PageToken), block("PUBLIC KEY"))
+	if got := server.public("secrets/page-token"); got != "" {
+		t.Errorf("it shows a file by another name: %q", got)
+	}
+}
+
+func TestWhoMayAskForWhat(t *testing.T) {
+	handler, s := served(t, "/bin/false")
+	cookie := fmt.Sprintf("page-token-%d=%s", s.Config.Port(config.Page), token)
+	foreign, leads := []string{"Sec-Fetch-Site", "cross-site"}, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
+	for name, one := range map[string]struct {
+		method, path string
+		header       []string
+		want         int
+	}{
+		"own page":                         {"GET", "/verify", []string{"Sec-Fetch-Site", "same-origin"}, 200},
+		"the address bar":                  {"GET", "/verify", []string{"Sec-Fetch-Site", "none"}, 200},
+		"no browser":                       {"GET", "/verify", nil, 200},
+		"a link elsewhere":                 {"GET", "/verify", leads, 200},
+		"an image elsewhere":               {"GET", "/logs/rekor?q=a@b", foreign, 403},
+		"a page at another port":           {"GET", "/logs/rekor?q=a@b", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, 403},
+		"a frame elsewhere":                {"GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 403},
+		"a stream in a window":             {"GET", "/events", leads, 403},
+		"a form elsewhere":                 {"POST", "/verify", leads, 403},
+		"a form elsewhere, an old browser": {"POST", "/lessons", []string{"Origin", "http://localhost:9999", "Cookie", cookie}, 403},
+		"a lesson without the token":       {"POST", "/lessons", []string{"Origin", "http://localhost:8088"}, 403},
+		"a lesson with a wrong token":      {"POST", "/lessons", []string{"Cookie", strings.Replace(cookie, "0", "1", 1)}, 403},
+		"a lesson that there is not":       {"POST", "/lessons", []string{"Cookie", cookie}, 400},
+		"a wrong token":                    {"GET", "/?token=x", nil, 403},
+	} {
+		if got := get(handler, one.method, one.path, "", one.header...).Code; got != one.want {
+			t.Errorf("%s: %d, not %d", name, got, one.want)
+		}
+	}
+	for host, want := range map[string]int{
+		"localhost:8088": 200, "LOCALHOST:8088": 200, "127.0.0.1:8088": 200, "localhost": 421, "localhost:8089": 421, "evil.example:8088": 421, "localhost.evil.example:8088": 421, "": 421,
+	} {
+		request := httptest.NewRequest(http.MethodGet, "/lessons", nil)
+		request.Host = host
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, request)
+		if answer.Code != want {
+			t.Errorf("by the name %q: %d, not %d", host, answer.Code, want)
+		}
+	}
+}
+
+func TestATokenInAnAddressBecomesACookie(t *testing.T) {
+	handler, _ := served(t, "")
+	for path, want := range map[string]string{
+		"/?token=" + token: "/", "/logs/rekor?q=a&token=" + token: "/logs/rekor?q=a", "//evil.example/?token=" + token: "/evil.example/",
+		"/\\evil.example/?token=" + token: "/%5Cevil.example/",
+	} {
+		answer := get(handler, http.MethodGet, path, "")
+		if to := answer.Header().Get("Location"); answer.Code != http.StatusSeeOther || to != want {
+			t.Errorf("%s leads to %q (%d), not %q", path, to, answer.Code, want)
+		}
+		cookies := answer.Result().Cookies()
+		if len(cookies) != 1 || cookies[0].Value != token || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode {
+			t.Errorf("%s sets the cookies %v", path, cookies)
+		}
+	}
+	if page := get(handler, http.MethodGet, "/lessons", "").Body.String(); strings.Contains(page, token) {
+		t.Error("a page shows the token")
+	}
+}
+
+// listened are the events of a stream, as "KIND DATA".
+func listened(t *testing.T, handler http.Handler, path string) <-chan string {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = "localhost:8088"
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := make(chan string, 1000)
+	go func() {
+		defer close(events)
+		defer answer.Body.Close()
+		one := ""
+		for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+			switch name, value, _ := strings.Cut(lines.Text(), ": "); name {
+			case "event":
+				one = value
+			case "data":
+				one += " " + value
+			default:
+				events <- one
+			}
+		}
+	}()
+	return events
+}
+
+// until waits for an event that begins with a text.
+func until(t *testing.T, events <-chan string, begins string) string {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case one, open := <-events:
+			if !open {
+				t.Fatalf("the stream has ended before %q", begins)
+			}
+			if strings.HasPrefix(one, begins) {
+				return one
+			}
+		case <-late:
+			t.Fatalf("%q does not come", begins)
+		}
+	}
+}
+
+func TestAPartsLogFollowsWithoutSecrets(t *testing.T) {
+	server, s := served(t, "")
+	secret := "the-password-of-the-database"
+	write(t, s.Config.SecretFile(config.PageToken), secret)
+	log := s.Config.Log("rekor")
+	write(t, log, "first\nwith "+secret+"\n")
+	if page := get(server, http.MethodGet, "/parts/rekor", "").Body.String(); strings.Contains(page, secret) || !strings.Contains(page, "with [secret page-token]") {
+		t.Errorf("it shows\n%s", page)
+	}
+	events := listened(t, server, "/parts/rekor/events")
+	until(t, events, "open "+server.started)
+	if got := until(t, events, "log "); got != "log first with [secret page-token] " {
+		t.Errorf("the end of the log is %q", got)
+	}
+	add := func(text string) {
+		file, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.WriteString(text + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("again " + secret + " \x1b[31mred\x1b[0m")
+	until(t, events, "line again [secret page-token] red")
+	// A new start begins a new log.
+	if err := os.Rename(log, log+".1"); err != nil {
+		t.Fatal(err)
+	}
+	add("started anew")
+	until(t, events, "line started anew")
+}
+
+func TestNothingIsSentOnceAStreamHasEnded(t *testing.T) {
+	// The race detector tells of what is sent to a browser that has gone.
+	server, s := served(t, "")
+	log := s.Config.Log("rekor")
+	write(t, log, "")
+	stop := make(chan struct{})
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				file, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
+				if err != nil {
+					return
+				}
+				fmt.Fprintln(file, "asked")
+				file.Close()
+			}
+		}
+	})
+	defer writing.Wait()
+	defer close(stop)
+	for _, path := range []string{"/events", "/parts/rekor/events", "/events"} {
+		request := httptest.NewRequest(http.MethodGet, path, nil)
+		request.Host = "localhost:8088"
+		ctx, cancel := context.WithTimeout(request.Context(), 500*time.Millisecond)
+		answer := httptest.NewRecorder()
+		server.ServeHTTP(answer, request.WithContext(ctx))
+		cancel()
+		sent := answer.Body.Len() // a race if something is still sent
+		if !strings.Contains(answer.Body.String(), "asked") && !strings.Contains(answer.Body.String(), "event: passed") {
+			t.Errorf("%s sent nothing of what was written: %s", path, answer.Body)
+		}
+		if time.Sleep(50 * time.Millisecond); answer.Body.Len() != sent {
+			t.Errorf("%s went on sending", path)
+		}
+	}
+	if open := server.streams.Load(); open != 0 {
+		t.Errorf("%d streams count as open", open)
+	}
+}
+
+func TestAPageOfAnEarlierServerIsTold(t *testing.T) {
+	server, _ := served(t, "")
+	if page := get(server, http.MethodGet, "/lessons", "").Body.String(); !strings.Contains(page, `data-server="`+server.started+`"`) {
+		t.Errorf("the page does not say who has made it:\n%s", page)
+	}
+	until(t, listened(t, server, "/lessons/7/events"), "open "+server.started)
+}
+
+// script is a program in place of the targets.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "targets")
+	write(t, file, "#!/bin/sh\n"+text)
+	if err := os.Chmod(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestLessonsThatAreBegunAtOnceAreOne(t *testing.T) {
+	server, _ := served(t, script(t, "echo '{\"kind\":\"wait\"}'\nread line\n"))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, _, err := server.lessons.begin(lesson{Name: "x"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if server.lessons.last != 1 {
+		t.Errorf("%d were begun", server.lessons.last)
+	}
+	server.lessons.underWay().stop()
+	server.Wait(10 * time.Second)
+}
+
+func TestALessonHasTheUsersMemory(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "40MiB")
+	t.Setenv("GOGC", "50")
+	server, _ := served(t, script(t, `echo "{\"kind\":\"done\",\"text\":\"limit $GOMEMLIMIT$GOGC of $CALLED\"}"`))
+	begun, _, err := server.lessons.begin(lesson{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Wait(10 * time.Second)
+	if shown, _ := begun.snapshot(); shown.Ending != "limit  of" {
+		t.Errorf("it says %q", shown.Ending)
+	}
+}
+
+func TestALessonEndsWithThePage(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := filepath.Join(t.TempDir(), "ended")
+	server, _ := servedUntil(ctx, t, script(t, "trap 'echo cleared > "+ended+"; exit 1' INT\necho '{\"kind\":\"wait\"}'\nwhile :; do sleep 0.1; done\n"))
+	begun, _, err := server.lessons.begin(lesson{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if shown, _ := begun.snapshot(); shown.State == waiting {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not begin")
+		}
+	}
+	cancel()
+	server.Wait(10 * time.Second)
+	if text, err := os.ReadFile(ended); err != nil || string(text) != "cleared\n" {
+		t.Errorf("it could not clear away: %q, %v", text, err)
+	}
+}
+
+func TestAFailureWithoutAnEventShowsTheLastWords(t *testing.T) {
+	server, _ := served(t, script(t, "i=0; while [ $i -lt 1000 ]; do echo 'a line of what was built' >&2; i=$((i+1)); done; echo 'the reason' >&2; exit 3\n"))
+	begun, _, err := server.lessons.begin(lesson{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Wait(10 * time.Second)
+	if shown, _ := begun.snapshot(); shown.State != failed || !strings.HasSuffix(shown.Ending, "the reason\nexit status 3") || len(shown.Ending) > 3000 {
+		t.Errorf("it is %s: %q", shown.State, shown.Ending)
 	}
 }

@@ -1,9 +1,13 @@
 package page
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"html/template"
+	"log"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +22,7 @@ import (
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
+	"sigstore-local/magefiles/internal/statedir"
 	"sigstore-local/magefiles/internal/traffic"
 )
 
@@ -62,7 +67,7 @@ func (s *Server) part(ctx context.Context, one service.Service) part {
 		p.Since = status.Since.UTC().Format(time.DateTime) + " UTC"
 	}
 	if status.Err != nil {
-		p.Error = status.Err.Error()
+		p.Error = bounded(300, status.Err.Error())
 	}
 	return p
 }
@@ -130,8 +135,15 @@ func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer end()
-	go func() {
-		_ = traffic.Follow(ctx, s.stack.All(), s.stack.Config.Log, func(event traffic.Event) error {
+	// Nothing may be sent once this has returned.
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() {
+		err := traffic.Follow(ctx, s.stack.All(), s.stack.Config.Log, func(event traffic.Event) error {
+			if event.From == "" {
+				event.What = fmt.Sprintf("%d more, too many to show", event.LeftOut)
+			}
 			text, err := json.Marshal(struct {
 				At   string `json:"at"`
 				From string `json:"from"`
@@ -143,7 +155,10 @@ func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
 			}
 			return err
 		})
-	}()
+		if err != nil {
+			log.Printf("what passes cannot be shown: %v", err)
+		}
+	})
 	last := ""
 	for {
 		text, err := json.Marshal(s.parts(ctx))
@@ -155,13 +170,17 @@ func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
 			out.send("parts", last)
 		}
 		select {
-		case <-time.After(2 * time.Second): // a service may write a line into its log each time that it is asked
+		case <-time.After(askedEvery):
 		case <-ctx.Done():
+			return
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
+
+// askedEvery is how often services are asked how they are. A service may write a line into its log each time.
+const askedEvery = 2 * time.Second
 
 // use is a line of what a part uses, or of who uses it.
 type use struct {
@@ -205,7 +224,7 @@ func (s *Server) showPart(w http.ResponseWriter, r *http.Request) {
 		} else {
 			content.part = s.part(r.Context(), one)
 			content.LogFile = s.stack.Config.Log(name)
-			content.Log = strings.ReplaceAll("\n"+service.LogTail(content.LogFile, logLines), "\n  | ", "\n")[1:]
+			content.Log = s.logTail(name)
 		}
 		content.Program = strings.Join(append([]string{filepath.Base(one.Program)}, one.Args...), "\n")
 		if content.Client {
@@ -229,6 +248,17 @@ func (s *Server) showPart(w http.ResponseWriter, r *http.Request) {
 
 // logLines is how many of a log's last lines are shown.
 const logLines = 40
+
+// logTail is the end of a service's log, without secrets: whoever uses this machine can look at this page, and only the stack's owner
+// into its folder.
+func (s *Server) logTail(name string) string {
+	tail := strings.ReplaceAll("\n"+service.LogTail(s.stack.Config.Log(name), logLines), "\n  | ", "\n")[1:]
+	redact, err := statedir.Redactor(s.stack.Config)
+	if err != nil {
+		return "The log cannot be shown: " + err.Error()
+	}
+	return string(redact([]byte(tail)))
+}
 
 // purpose is what a use is for, without the number that it has among the steps of a signature.
 func purpose(one service.Use) string { return strings.TrimLeft(explain.Words(one), "0123456789 ") }
@@ -258,34 +288,80 @@ func (s *Server) public(name string) string {
 	}
 	text, err := os.ReadFile(filepath.Join(s.stack.Config.State, filepath.FromSlash(name)))
 	const most = 20_000
-	if err != nil || len(text) > most || strings.Contains(string(text), "PRIVATE KEY") {
+	if err != nil || len(text) > most {
 		return ""
+	}
+	for rest := bytes.TrimSpace(text); len(rest) > 0; rest = bytes.TrimSpace(rest) {
+		var block *pem.Block
+		if !bytes.HasPrefix(rest, []byte("-----BEGIN ")) {
+			return ""
+		}
+		if block, rest = pem.Decode(rest); block == nil || block.Type != "PUBLIC KEY" && block.Type != "CERTIFICATE" {
+			return ""
+		}
 	}
 	return string(text)
 }
 
-// followLog sends the last lines of a service's log, and then what is added to it, as long as the browser listens. The lines that the
-// page itself came with are replaced by them, so that none is lost in between.
-func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
+// partEvents sends, as long as the browser listens, how a service is whenever that changes, the end of its log, and then each line that
+// is added to it.
+func (s *Server) partEvents(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	if !slices.ContainsFunc(s.stack.All(), func(one service.Service) bool { return one.Name == name }) {
+	all := s.stack.All()
+	if !slices.Contains(stack.Names(all), name) {
 		http.NotFound(w, r)
+		return
+	}
+	redact, err := statedir.Redactor(s.stack.Config)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	stop := context.AfterFunc(s.ctx, cancel)
-	defer stop()
-	reader := service.NewLogReader(s.stack.Config.Log(name), logLines)
-	defer reader.Close()
 	out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
 	defer end()
-	out.send("begin", "")
-	_ = service.ReadLogs(ctx, []*service.LogReader{reader}, true, func(_ int, line string) error {
-		out.send("line", bounded(400, service.WithoutColor(line)))
-		return nil
+	// Nothing may be sent once this has returned.
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() {
+		readers := []*service.LogReader{service.NewLogReader(s.stack.Config.Log(name), 0)}
+		defer readers[0].Close()
+		// What is added from here on follows the end of the log.
+		err := service.ReadLogs(ctx, readers, false, func(int, string) error { return nil })
+		if err == nil {
+			out.send("log", s.logTail(name))
+			err = service.ReadLogs(ctx, readers, true, func(_ int, line string) error {
+				out.send("line", bounded(400, string(redact([]byte(service.WithoutColor(line))))))
+				return ctx.Err()
+			})
+		}
+		if err != nil && ctx.Err() == nil {
+			out.send("line", "The log cannot be read: "+err.Error())
+		}
 	})
+	last := ""
+	for {
+		asking, done := context.WithTimeout(ctx, askedEvery)
+		text, err := json.Marshal(s.part(asking, stack.One(all, name)))
+		done()
+		if ctx.Err() != nil || s.ctx.Err() != nil || err != nil {
+			return
+		}
+		if string(text) != last {
+			last = string(text)
+			out.send("part", last)
+		}
+		select {
+		case <-time.After(askedEvery):
+		case <-ctx.Done():
+			return
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }

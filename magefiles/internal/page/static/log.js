@@ -20,13 +20,23 @@ async function renew() {
       if (!rows) return location.reload();
       const empty = document.getElementById("empty");
       if (empty) empty.remove();
-      const added = [...fresh.querySelectorAll("tr")].filter((row) => !rows.querySelector(`[data-index="${row.dataset.index}"]`));
+      const listed = (row) => rows.querySelector(`[data-index="${row.dataset.index}"]`);
+      const all = [...fresh.querySelectorAll("tr")];
+      const added = all.filter((row) => !listed(row));
+      // So many have come that some of them are not among these: what is listed would have a gap.
+      if (added.length === all.length && Number(all.at(-1)?.dataset.index) > 0) rows.replaceChildren();
       for (const row of added.reverse()) {
         row.classList.add("new");
         rows.prepend(document.adoptNode(row));
       }
       while (rows.children.length > most) rows.lastElementChild.remove();
       size = until;
+      // The links below lead on from what is listed.
+      const [first, last] = [rows.lastElementChild, rows.firstElementChild].map((row) => Number(row?.dataset.index ?? 0));
+      document.getElementById("listed").textContent = `${first} to ${last}`;
+      const older = document.querySelector(".pager a[rel=next]");
+      if (older) older.href = `?before=${first}`;
+      else if (first > 0) location.reload();
     }
   } finally {
     fetching = false;
@@ -36,8 +46,8 @@ async function renew() {
 listen(`/logs/${log.dataset.log}/events`, {
   size(data) {
     const now = JSON.parse(data);
-    // A log that was stopped is back, or the other way round: the page says so.
-    if (now.runs === ("stopped" in log.dataset)) {
+    // A log that was stopped is back, or the other way round, or it is another log, with fewer entries: the page says so.
+    if (now.runs === ("stopped" in log.dataset) || now.runs && now.size < size) {
       location.reload();
       return;
     }

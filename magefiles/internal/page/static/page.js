@@ -7,21 +7,36 @@
 export function listen(url, on) {
   const lost = document.getElementById("lost");
   let source = null;
-  const open = () => {
-    source = new EventSource(url);
-    source.addEventListener("open", () => { lost.hidden = true; });
-    source.addEventListener("error", () => { if (source && source.readyState !== EventSource.OPEN) lost.hidden = false; });
-    for (const [kind, handle] of Object.entries(on)) source.addEventListener(kind, (event) => handle(event.data));
+  let ended = false;
+  let again = 0;
+  const close = () => {
+    clearTimeout(again);
+    source?.close();
+    source = null;
   };
-  const close = () => { if (source) source.close(); source = null; };
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) close();
-    else if (!source) open();
-  });
+  const open = () => {
+    if (source || ended || document.hidden) return;
+    const opened = source = new EventSource(url);
+    opened.addEventListener("open", (event) => {
+      lost.hidden = true;
+      // The server's first event says which server it is. Another one may know nothing of what is shown here.
+      if (event.data && event.data !== document.body.dataset.server) location.reload();
+    });
+    opened.addEventListener("error", () => {
+      if (opened !== source) return;
+      lost.hidden = false;
+      // The browser tries again by itself, unless it was refused.
+      if (opened.readyState !== EventSource.CLOSED) return;
+      close();
+      again = setTimeout(open, 3000);
+    });
+    for (const [kind, handle] of Object.entries(on)) opened.addEventListener(kind, (event) => handle(event.data));
+  };
+  document.addEventListener("visibilitychange", () => { document.hidden ? close() : open(); });
   window.addEventListener("pagehide", close);
-  window.addEventListener("pageshow", () => { if (!source && !document.hidden) open(); });
-  if (!document.hidden) open();
-  return { close };
+  window.addEventListener("pageshow", open);
+  open();
+  return { close() { ended = true; close(); } };
 }
 
 /** element makes an element with a text and attributes. */

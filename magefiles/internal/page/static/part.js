@@ -1,28 +1,27 @@
 // A part as it is now, and its log, which follows.
 import { listen } from "./page.js";
 
-const state = document.getElementById("state");
-const memory = document.getElementById("memory");
-listen("/events", {
-  parts(data) {
-    const part = JSON.parse(data).find((one) => one.name === state.dataset.part);
-    if (state.textContent !== part.state) state.textContent = part.state;
-    state.className = "state " + part.mood;
-    if (memory && part.memory) memory.textContent = part.memory;
-  },
-});
-
 const lines = document.getElementById("lines");
 const most = 500; // lines
+
+function show(text) {
+  if (text === lines.textContent) return;
+  const atEnd = lines.scrollTop + lines.clientHeight > lines.scrollHeight - 20;
+  lines.textContent = text;
+  if (atEnd) lines.scrollTop = lines.scrollHeight;
+}
+
 lines.scrollTop = lines.scrollHeight;
 listen(lines.dataset.follow, {
-  begin() {
-    lines.textContent = "";
+  part(data) {
+    const part = JSON.parse(data);
+    for (const field of document.querySelectorAll("[data-field]")) {
+      const now = String(part[field.dataset.field] || "");
+      if (field.textContent !== now) field.textContent = now;
+    }
+    document.getElementById("state").className = "state " + part.mood;
+    document.getElementById("starts").hidden = part.state !== "stopped";
   },
-  line(text) {
-    const atEnd = lines.scrollTop + lines.clientHeight > lines.scrollHeight - 20;
-    const all = (lines.textContent + text + "\n").split("\n");
-    lines.textContent = all.slice(-most).join("\n");
-    if (atEnd) lines.scrollTop = lines.scrollHeight;
-  },
+  log: show,
+  line(text) { show((lines.textContent + text + "\n").split("\n").slice(-most).join("\n")); },
 });

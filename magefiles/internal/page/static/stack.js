@@ -46,7 +46,7 @@ listen("/events", {
     const event = JSON.parse(data);
     document.getElementById("nothing").hidden = true;
     const item = element("li");
-    item.append(element("time", event.at), element("span", event.from + " → " + event.to), element("strong", event.what));
+    item.append(element("time", event.at), element("span", event.from ? event.from + " → " + event.to : ""), element("strong", event.what));
     passed.prepend(item);
     while (passed.children.length > most) passed.lastElementChild.remove();
     light(event.from, event.to);

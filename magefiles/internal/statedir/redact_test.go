@@ -1,4 +1,4 @@
-package doctor
+package statedir
 
 import (
 	"encoding/json"
@@ -9,8 +9,8 @@ import (
 	"sigstore-local/magefiles/internal/config"
 )
 
-func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
-	redact, err := redactor(config.Config{State: t.TempDir()})
+func TestARedactedTextHasNoSecretByItsForm(t *testing.T) {
+	redact, err := Redactor(config.Config{State: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestTheArchiveHasNoSecretByItsForm(t *testing.T) {
 }
 
 // A folder's name with special characters must not keep its secrets from being found.
-func TestTheArchiveHasNoSecretOfAStackInAFolderOfAnyName(t *testing.T) {
+func TestARedactedTextHasNoSecretOfAStackInAFolderOfAnyName(t *testing.T) {
 	c := config.Config{State: filepath.Join(t.TempDir(), "a [folder]* ?")}
 	if err := os.MkdirAll(filepath.Join(c.State, "secrets"), 0o700); err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestTheArchiveHasNoSecretOfAStackInAFolderOfAnyName(t *testing.T) {
 	if err := os.WriteFile(c.SecretFile(config.HSMPIN), []byte("a-secret-pin\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	redact, err := redactor(c)
+	redact, err := Redactor(c)
 	if err != nil {
 		t.Fatal(err)
 	}
