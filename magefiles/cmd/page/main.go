@@ -10,7 +10,9 @@ import (
 	"log"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"sigstore-local/magefiles/internal/page"
@@ -38,19 +40,19 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	// Streams and lessons end when the page is told to end.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	served, err := page.New(ctx, s, d, strings.TrimSpace(string(token)))
 	if err != nil {
 		return err
 	}
-	// Pages that are open keep a connection for events, which never ends by itself.
 	err = webserver.Run(ctx, 100*time.Millisecond, webserver.Site{
 		Address: *address, Handler: served,
 		Listening: func(at net.Addr) { log.Printf("serving the stack in %s on %s", s.Config.State, at) },
 	})
-	// A lesson under way is ended with the page. It may have to clear away what attackers have started.
 	stop()
+	// A lesson may have to clear away what attackers have started.
 	served.Wait(5 * time.Second)
 	return err
 }

@@ -451,7 +451,7 @@ func (s *Server) showRun(w http.ResponseWriter, r *http.Request) {
 
 // runEvents sends the steps of a run whenever they change, as long as the browser listens.
 func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
-	out, end := s.stream(w, r)
+	ctx, out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
@@ -474,9 +474,7 @@ func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
 		out.send("steps", string(message))
 		select {
 		case <-changed:
-		case <-r.Context().Done():
-			return
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -213,9 +213,7 @@ func (s *Server) logEvents(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	out, end := s.stream(w, r)
+	ctx, out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
@@ -225,7 +223,7 @@ func (s *Server) logEvents(w http.ResponseWriter, r *http.Request) {
 	pause, came := 100*time.Millisecond, make(chan struct{}, 1)
 	if !about.Tiles {
 		pause = 2 * time.Second
-		go func() {
+		out.more.Go(func() {
 			_ = traffic.Follow(ctx, s.stack.All(), s.stack.Config.Log, func(event traffic.Event) error {
 				if event.To == about.Name {
 					select {
@@ -235,7 +233,7 @@ func (s *Server) logEvents(w http.ResponseWriter, r *http.Request) {
 				}
 				return nil
 			})
-		}()
+		})
 	}
 	last := ""
 	var log shownLog
@@ -259,7 +257,7 @@ func (s *Server) logEvents(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		text, err := json.Marshal(message)
-		if ctx.Err() != nil || s.ctx.Err() != nil || err != nil {
+		if ctx.Err() != nil || err != nil {
 			return
 		}
 		if string(text) != last {
@@ -270,8 +268,6 @@ func (s *Server) logEvents(w http.ResponseWriter, r *http.Request) {
 		case <-time.After(pause):
 		case <-came:
 		case <-ctx.Done():
-			return
-		case <-s.ctx.Done():
 			return
 		}
 	}

@@ -186,23 +186,30 @@ func foreign(r *http.Request) bool {
 // mostStreams limits how many streams of events there are at a time: each follows logs.
 const mostStreams = 64
 
-// stream begins a stream of events. It refuses, and returns nil, if there are too many.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request) (out *stream, end func()) {
+// stream begins a stream of events, which is to go on until ctx ends: when the browser does not listen any longer, or this server ends.
+// It refuses, and out is nil, if there are too many.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request) (ctx context.Context, out *stream, end func()) {
 	if r.Header.Get("Sec-Fetch-Mode") == "navigate" {
 		http.Error(w, "Events are for scripts.", http.StatusForbidden)
-		return nil, nil
+		return nil, nil, nil
 	}
 	if s.streams.Add(1) > mostStreams {
 		s.streams.Add(-1)
 		http.Error(w, fmt.Sprintf("There are %d streams of events already.", mostStreams), http.StatusServiceUnavailable)
-		return nil, nil
+		return nil, nil, nil
 	}
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(s.ctx, cancel)
 	out = newStream(w)
 	// The first event tells a page that is still open from before whether this is another server than the one that has made it.
 	out.send("open", s.started)
-	return out, func() {
-		s.streams.Add(-1)
+	return ctx, out, func() {
+		stop()
+		cancel()
+		// Nothing may be sent once the request's handler has returned.
+		out.more.Wait()
 		out.deadline(time.Time{})
+		s.streams.Add(-1)
 	}
 }
 
@@ -310,8 +317,9 @@ func bounded(most int, text string) string {
 
 // stream sends events to the browser as they come (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 type stream struct {
-	mu sync.Mutex
-	w  http.ResponseWriter
+	mu   sync.Mutex
+	w    http.ResponseWriter
+	more sync.WaitGroup // what sends beside the request's handler
 }
 
 func newStream(w http.ResponseWriter) *stream {

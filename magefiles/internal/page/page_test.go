@@ -632,3 +632,32 @@ func TestAFailureWithoutAnEventShowsTheLastWords(t *testing.T) {
 		t.Errorf("it is %s: %q", shown.State, shown.Ending)
 	}
 }
+
+func TestStreamsEndWithTheServer(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server, _ := servedUntil(ctx, t, script(t, "read line\n"))
+	if _, _, err := server.lessons.begin(lesson{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/events", "/parts/rekor/events", "/logs/rekor/events", "/lessons/1/events"} {
+		events := listened(t, server, path)
+		until(t, events, "open ")
+		defer func() {
+			late := time.After(10 * time.Second)
+			for {
+				select {
+				case _, open := <-events:
+					if !open {
+						return
+					}
+				case <-late:
+					t.Errorf("%s goes on", path)
+					return
+				}
+			}
+		}()
+	}
+	cancel()
+	server.Wait(10 * time.Second)
+}

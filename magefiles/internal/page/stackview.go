@@ -128,18 +128,12 @@ func (s *Server) showStack(w http.ResponseWriter, r *http.Request) {
 
 // stackEvents sends, as long as the browser listens, how the parts are whenever that changes, and what passes between them.
 func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	out, end := s.stream(w, r)
+	ctx, out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
 	defer end()
-	// Nothing may be sent once this has returned.
-	var following sync.WaitGroup
-	defer following.Wait()
-	defer cancel()
-	following.Go(func() {
+	out.more.Go(func() {
 		err := traffic.Follow(ctx, s.stack.All(), s.stack.Config.Log, func(event traffic.Event) error {
 			if event.From == "" {
 				event.What = fmt.Sprintf("%d more, too many to show", event.LeftOut)
@@ -162,7 +156,7 @@ func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
 	last := ""
 	for {
 		text, err := json.Marshal(s.parts(ctx))
-		if ctx.Err() != nil || s.ctx.Err() != nil || err != nil {
+		if ctx.Err() != nil || err != nil {
 			return
 		}
 		if string(text) != last {
@@ -172,8 +166,6 @@ func (s *Server) stackEvents(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(askedEvery):
 		case <-ctx.Done():
-			return
-		case <-s.ctx.Done():
 			return
 		}
 	}
@@ -317,18 +309,12 @@ func (s *Server) partEvents(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	out, end := s.stream(w, r)
+	ctx, out, end := s.stream(w, r)
 	if out == nil {
 		return
 	}
 	defer end()
-	// Nothing may be sent once this has returned.
-	var following sync.WaitGroup
-	defer following.Wait()
-	defer cancel()
-	following.Go(func() {
+	out.more.Go(func() {
 		readers := []*service.LogReader{service.NewLogReader(s.stack.Config.Log(name), 0)}
 		defer readers[0].Close()
 		// What is added from here on follows the end of the log.
@@ -349,7 +335,7 @@ func (s *Server) partEvents(w http.ResponseWriter, r *http.Request) {
 		asking, done := context.WithTimeout(ctx, askedEvery)
 		text, err := json.Marshal(s.part(asking, stack.One(all, name)))
 		done()
-		if ctx.Err() != nil || s.ctx.Err() != nil || err != nil {
+		if ctx.Err() != nil || err != nil {
 			return
 		}
 		if string(text) != last {
@@ -359,8 +345,6 @@ func (s *Server) partEvents(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(askedEvery):
 		case <-ctx.Done():
-			return
-		case <-s.ctx.Done():
 			return
 		}
 	}

@@ -24,7 +24,7 @@ async function renew() {
       const all = [...fresh.querySelectorAll("tr")];
       const added = all.filter((row) => !listed(row));
       // So many have come that some of them are not among these: what is listed would have a gap.
-      if (added.length === all.length && Number(all.at(-1)?.dataset.index) > 0) rows.replaceChildren();
+      if (added.length === all.length) rows.replaceChildren();
       for (const row of added.reverse()) {
         row.classList.add("new");
         rows.prepend(document.adoptNode(row));
