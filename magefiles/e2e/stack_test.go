@@ -33,6 +33,7 @@ import (
 	"sigstore-local/magefiles/internal/demo"
 	"sigstore-local/magefiles/internal/lock"
 	"sigstore-local/magefiles/internal/project"
+	stacks "sigstore-local/magefiles/internal/stack"
 )
 
 var (
@@ -126,8 +127,7 @@ type stack struct {
 }
 
 // offsets gives each stack of this run ports that no other has, far from the default ones: no two default ports are a
-// small multiple of seven apart. They are smaller than those of throwaway stacks (stack.Throwaway), and begin where another run
-// on this machine hardly does.
+// small multiple of seven apart. They begin where another run on this machine hardly does.
 var offsets atomic.Int32
 
 func init() { offsets.Store(rand.Int32N(400)) }
@@ -233,6 +233,11 @@ func newStack(t *testing.T, settings ...string) *stack {
 	c, err := config.Load(root, settings, parts...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, port := range c.Ports() {
+		if number, lowest := c.Port(port), stacks.ThrowawayOffset+config.Registry.Default; number >= lowest {
+			t.Fatalf("%s is %d, which can be a throwaway stack's: these begin at %d", port.Variable(), number, lowest)
+		}
 	}
 	s := &stack{t: t, config: c, home: filepath.Join(dir, "home")}
 	if err := os.Mkdir(s.home, 0o700); err != nil {

@@ -132,11 +132,16 @@ func (s *Stack) Beside(state string, own ...string) (*Stack, error) {
 	return s.with(c)
 }
 
+// ThrowawayOffset is the smallest offset of the ports of throwaway stacks. The end-to-end tests give their stacks ports below all that
+// come of it, so that none of them takes a port between its being found free and its use. With the largest offset, every port is still
+// below those that Linux gives to connections: 32768 and more (net.ipv4.ip_local_port_range).
+const ThrowawayOffset = 21000
+
 // freePorts finds an offset with which every port is free and not in taken, the ports of stacks that do not run yet.
 func (s *Stack) freePorts(taken ...int) (map[config.Port]int, error) {
-	// The search begins at random, since two processes that search at the same time find the same ports free. The end-to-end
-	// tests give their stacks smaller offsets, so that none of them takes a port between its being found free and its use.
-	for offset := 14000 + rand.IntN(5000); offset < 24000; offset += 7 {
+	// The search begins at random, since two processes that search at the same time find the same ports free. No two default ports are
+	// a small multiple of seven apart, so two offsets that are have no port in common.
+	for offset := ThrowawayOffset + 7*rand.IntN(350); offset < 24500; offset += 7 {
 		ports := map[config.Port]int{}
 		for _, port := range s.Config.Ports() {
 			ports[port] = port.Default + offset
