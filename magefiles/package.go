@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"al.essio.dev/pkg/shellescape"
+
 	"sigstore-local/magefiles/internal/pack"
 	"sigstore-local/magefiles/internal/project"
 )
@@ -38,15 +40,15 @@ func Package(
 	if err != nil {
 		return err
 	}
-	sums, err := pack.Sums(file)
+	sum, err := pack.Sum(file)
 	if err != nil {
 		return err
 	}
-	_, verify, err := pack.Sign(ctx, s.Stack, sums)
+	verify, err := pack.Sign(ctx, s.Stack, sum)
 	if err != nil {
 		return err
 	}
-	s.Console.Printf("To verify it: (cd %s && sha256sum -c %s) && %s", folder, filepath.Base(sums), verify)
+	s.Console.Printf("To verify it: (cd %s && sha256sum -c %s) && %s", shellescape.Quote(folder), filepath.Base(sum), verify)
 	return nil
 }
 

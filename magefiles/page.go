@@ -17,8 +17,8 @@ import (
 // Page is the page in the browser that shows the stack, its logs and every signature.
 type Page mg.Namespace
 
-// PAGE starts the page and prints its address, with the token that lets the reader run lessons. Its name is in capitals since a
-// type has it in lower case; mage calls both page.
+// PAGE starts the page that shows the stack in the browser, and prints its address, with the token that lets the reader run lessons. Its
+// name is in capitals since a type has it in lower case; mage calls both page.
 func PAGE(ctx context.Context) error {
 	if err := needs(ctx, Page.Start); err != nil {
 		return err

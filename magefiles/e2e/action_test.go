@@ -129,9 +129,11 @@ cosign verify-blob --bundle hello.json --certificate-identity user@example.org -
 func TestTheActionStartsAStackForTheStepsAfterIt(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	variables := s.runAction(map[string]string{"services": "fulcio,rekor-tiles,tsa,tuf", "users": "alice@example.org"})
-	if !slices.Contains(variables, "SIGLOCAL_USERS=alice@example.org") || !slices.Contains(variables, "SIGLOCAL_STACK=tiles") {
-		t.Errorf("the variables are %q", variables)
+	variables := s.runAction(map[string]string{"services": "fulcio,rekor-tiles,tsa,tuf", "users": "alice@example.org", "ports": "CALLBACK=9999\n"})
+	for _, want := range []string{"SIGLOCAL_USERS=alice@example.org", "SIGLOCAL_STACK=tiles", "SIGLOCAL_PORT_CALLBACK=9999"} {
+		if !slices.Contains(variables, want) {
+			t.Errorf("%s is not among the variables %q", want, variables)
+		}
 	}
 	s.signsInJob(variables, "go", "-C", s.config.Root, "tool", "mage")
 	s.env = append(s.env, "SIGLOCAL_STACK=tiles")

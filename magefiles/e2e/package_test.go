@@ -17,7 +17,7 @@ import (
 func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, "SIGLOCAL_STACK=tiles")
-	folder := filepath.Join(filepath.Dir(s.config.State), "packages")
+	folder := filepath.Join(filepath.Dir(s.config.State), "my packages")
 	r := s.must("package", "-version=0.1+test", "-o="+folder)
 	name := "sigstore-local-0.1+test-linux-amd64"
 	// The command that verifies it is printed for a shell.

@@ -61,7 +61,6 @@ type Report struct {
 	Checks      []Check
 	Certificate *x509.Certificate // nil for a signature with a key
 	Entries     []Entry           // in signature logs
-	MediaType   string            // of the bundle
 }
 
 // Entry is an entry in a signature log that comes with a signature.
@@ -153,7 +152,7 @@ func (read parsed) verify(trusted root.TrustedMaterial, subject Subject, about s
 		}
 	}
 	v.trusted = t
-	v.report.MediaType, v.report.Certificate = bounded(read.GetMediaType()), v.leaf
+	v.report.Certificate = v.leaf
 	if v.leaf != nil {
 		// As in sigstore-go's Verify: Go does not know a SAN of the form otherName, which a certificate of Fulcio's may have.
 		v.leaf.UnhandledCriticalExtensions = slices.DeleteFunc(v.leaf.UnhandledCriticalExtensions, cryptoutils.SANOID.Equal)

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"al.essio.dev/pkg/shellescape"
+
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
@@ -220,21 +222,8 @@ them if it can without asking for a password. What it makes is in the folder sta
 SIGLOCAL_STATE names.
 `
 
-// Sums writes the checksums of files in the form of sha256sum(1) beside the first of them, and returns the path.
-func Sums(files ...string) (string, error) {
-	var text strings.Builder
-	for _, name := range files {
-		sum, err := digest(name)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&text, "%s  %s\n", sum, filepath.Base(name))
-	}
-	sums := files[0] + ".sha256"
-	return sums, os.WriteFile(sums, []byte(text.String()), 0o644)
-}
-
-func digest(name string) (string, error) {
+// Sum writes the checksum of a file in the form of sha256sum(1) beside it, and returns the path.
+func Sum(name string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return "", err
@@ -244,21 +233,21 @@ func digest(name string) (string, error) {
 	if _, err := io.Copy(hash, file); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%x", hash.Sum(nil)), nil
+	sum := name + ".sha256"
+	return sum, os.WriteFile(sum, fmt.Appendf(nil, "%x  %s\n", hash.Sum(nil), filepath.Base(name)), 0o644)
 }
 
-// Sign signs a file keyless, by the running stack as its user, into a bundle beside the file, and returns the path and the command that
-// verifies it.
-func Sign(ctx context.Context, s *stack.Stack, file string) (bundle, verify string, err error) {
+// Sign signs a file keyless, by the running stack as its user, into a bundle beside the file, and returns the command that verifies it.
+func Sign(ctx context.Context, s *stack.Stack, file string) (verify string, err error) {
 	env, err := s.ClientProcess(os.Environ(), client.Root)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	token, err := stack.IDToken(ctx, s.Config, s.Config.Email)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	bundle = file + ".sigstore.json"
+	bundle := file + ".sigstore.json"
 	args := []string{"sign-blob", "--bundle", bundle}
 	trust := []string{"--trusted-root", s.Config.Trust("trusted_root.json")}
 	if s.Config.Stack != config.Tiles {
@@ -270,8 +259,8 @@ func Sign(ctx context.Context, s *stack.Stack, file string) (bundle, verify stri
 	}
 	cmd := command.New(ctx, s.Config.Home(), append(env, "COSIGN_IDENTITY_TOKEN="+token), s.Config.Program("cosign"), append(args, file)...)
 	if _, err := command.Combined(ctx, cmd); err != nil {
-		return "", "", err
+		return "", err
 	}
 	words := append([]string{"cosign", "verify-blob", "--certificate-identity=" + s.Config.Email, "--certificate-oidc-issuer=" + s.Config.Issuer()}, trust...)
-	return bundle, strings.Join(append(words, "--bundle", bundle, file), " "), nil
+	return shellescape.QuoteCommand(append(words, "--bundle", bundle, file)), nil
 }

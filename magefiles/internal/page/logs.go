@@ -101,7 +101,7 @@ func (s *Server) logs() []logAbout {
 	return slices.DeleteFunc(slices.Clone(known), func(l logAbout) bool { return !slices.Contains(names, l.Name) })
 }
 
-// about is the log of a name, if the stack has it.
+// log is the log of a name, if the stack has it.
 func (s *Server) log(name string) (logAbout, bool) {
 	logs := s.logs()
 	at := slices.IndexFunc(logs, func(l logAbout) bool { return l.Name == name })

@@ -2,9 +2,11 @@ package page
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +18,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/demo/event"
+	"sigstore-local/magefiles/internal/inspect"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -390,6 +393,28 @@ func TestWhoMayAskForWhat(t *testing.T) {
 		handler.ServeHTTP(answer, request)
 		if answer.Code != want {
 			t.Errorf("by the name %q: %d, not %d", host, answer.Code, want)
+		}
+	}
+}
+
+// A bundle of the size that is accepted is, though the form around it takes some bytes too.
+func TestABundleMayHaveItsFullSize(t *testing.T) {
+	handler, _ := served(t, "/bin/false")
+	for size, want := range map[int]string{inspect.MaxBundle: "no trusted root yet", mostUpload + 1: "what was sent has more than"} {
+		var form bytes.Buffer
+		writer := multipart.NewWriter(&form)
+		file, err := writer.CreateFormFile("file", "large.sigstore.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if err := writer.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if answer := get(handler, http.MethodPost, "/verify", form.String(), "Content-Type", writer.FormDataContentType()); !strings.Contains(answer.Body.String(), want) {
+			t.Errorf("of %d bytes is not said %q", size, want)
 		}
 	}
 }

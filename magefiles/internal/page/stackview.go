@@ -222,7 +222,7 @@ func (s *Server) showPart(w http.ResponseWriter, r *http.Request) {
 		if content.Client {
 			content.Program = ""
 		}
-		content.Uses, content.Files = s.uses(one, known)
+		content.Uses, content.Files = s.uses(one)
 	}
 	for _, other := range known {
 		for _, one := range other.Uses {
@@ -256,7 +256,7 @@ func (s *Server) logTail(name string) string {
 func purpose(one service.Use) string { return strings.TrimLeft(explain.Words(one), "0123456789 ") }
 
 // uses are what a part uses of other parts, and its files.
-func (s *Server) uses(one service.Service, known []service.Service) (uses []use, files []file) {
+func (s *Server) uses(one service.Service) (uses []use, files []file) {
 	for _, used := range one.Uses {
 		if to := explain.At(used.Of); to != "" {
 			uses = append(uses, use{explain.Place(s.stack.Config, used.Of), purpose(used), "/parts/" + to})

@@ -40,8 +40,8 @@ type report struct {
 	Entries     []change // links to the entries in the logs
 }
 
-// mostUpload is how many bytes may be sent to be verified.
-const mostUpload = 8 << 20
+// mostUpload is how many bytes may be sent to be verified: a bundle, and the form around it.
+const mostUpload = inspect.MaxBundle + 1<<20
 
 // showVerify verifies an image of the stack's registry or a bundle in the stack's data, if one is named.
 func (s *Server) showVerify(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +86,8 @@ func (s *Server) uploaded(r *http.Request) (verifyContent, error) {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			err = fmt.Errorf("what was sent has more than %d bytes", mostUpload)
 		}
-		return s.asked(&http.Request{}), err
+		r.Form = nil // what came of it is not all
+		return s.asked(r), err
 	}
 	content := s.asked(r)
 	file, header, err := r.FormFile("file")
@@ -105,9 +106,6 @@ func (s *Server) uploaded(r *http.Request) (verifyContent, error) {
 func (s *Server) asked(r *http.Request) verifyContent {
 	c := s.stack.Config
 	content := verifyContent{Identity: c.Email, Issuer: c.Issuer()}
-	if r.URL == nil {
-		return content
-	}
 	if r.Form == nil {
 		r.Form = r.URL.Query()
 	}
@@ -132,7 +130,7 @@ func (s *Server) asked(r *http.Request) verifyContent {
 func (s *Server) bundle(name string) string {
 	file := s.stack.Config.Data(name)
 	info, err := os.Lstat(file)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > mostUpload || filepath.Base(name) != name || !strings.HasSuffix(name, ".sigstore.json") {
+	if err != nil || !info.Mode().IsRegular() || info.Size() > inspect.MaxBundle || filepath.Base(name) != name || !strings.HasSuffix(name, ".sigstore.json") {
 		return ""
 	}
 	return file
