@@ -17,15 +17,16 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		err  error
 		want string
 	}{
-		"status yaml":      {Status(ctx, text("yaml"), nil), "table, json"},
-		"status empty":     {Status(ctx, text(""), nil), "table, json"},
-		"status JSON":      {Status(ctx, text("JSON"), nil), "table, json"},
+		"status yaml":      {Status(ctx, text("yaml"), nil, nil), "table, json"},
+		"status empty":     {Status(ctx, text(""), nil, nil), "table, json"},
+		"status JSON":      {Status(ctx, text("JSON"), nil, nil), "table, json"},
 		"doctor xml":       {Doctor(ctx, text("xml")), "table, json"},
 		"doctor empty":     {Doctor(ctx, text("")), "table, json"},
-		"env csh":          {Env(ctx, text("csh"), nil, nil), "sh, fish, json, github"},
-		"env empty":        {Env(ctx, text(""), nil, nil), "sh, fish, json, github"},
-		"env SH":           {Env(ctx, text("SH"), nil, nil), "sh, fish, json, github"},
-		"env v3":           {Env(ctx, nil, nil, text("v3")), "keys, root"},
+		"env csh":          {Env(ctx, text("csh"), nil, nil, nil), "sh, fish, json, github"},
+		"env empty":        {Env(ctx, text(""), nil, nil, nil), "sh, fish, json, github"},
+		"env SH":           {Env(ctx, text("SH"), nil, nil, nil), "sh, fish, json, github"},
+		"env -files=a":     {Env(ctx, nil, nil, nil, text("a")), `-files is "a"; accepted is an absolute path`},
+		"env v3":           {Env(ctx, nil, nil, text("v3"), nil), "keys, root"},
 		"explain png":      {Explain(ctx, text("png")), "text, svg, mermaid"},
 		"explain empty":    {Explain(ctx, text("")), "text, svg, mermaid"},
 		"logs nobody":      {Logs(ctx, "nobody", nil, nil), "accepted are all, registry"},

@@ -22,7 +22,7 @@ func allClients(c config.Config) []service.Service {
 			Name:  "bundle",
 			About: "cosign, sigstore-go, sigstore-js, with bundles",
 			Env:   environment(c, client.Root, "COSIGN_SIGNING_CONFIG", "COSIGN_TRUSTED_ROOT", "TUF_"),
-			Uses:  bundleUses(),
+			Uses:  bundleUses(c),
 		},
 		{
 			Name:     "ko",
@@ -85,7 +85,7 @@ func cosign(c config.Config) service.Service {
 	if c.Stack == config.Tiles {
 		one.Packages = []string{c.Cosign() + "=github.com/sigstore/cosign/v3/cmd/cosign"}
 		one.Env = environment(c, client.Root, "COSIGN_", "TUF_")
-		one.Uses = slices.Concat(bundleUses(), []service.Use{{Of: "registry", To: "5 store the bundle"}}, keys)
+		one.Uses = slices.Concat(bundleUses(c), []service.Use{{Of: "registry", To: "5 store the bundle"}}, keys)
 		return one
 	}
 	one.Packages = []string{"github.com/sigstore/cosign/v2/cmd/cosign"}
@@ -103,7 +103,7 @@ func cosign(c config.Config) service.Service {
 }
 
 // bundleUses is what a client uses that signs into bundles by a signing config.
-func bundleUses() []service.Use {
+func bundleUses(c config.Config) []service.Use {
 	return []service.Use{
 		{Of: "tuf", To: "get what to trust"},
 		{Of: "dex", To: "1 sign in"},
@@ -111,7 +111,7 @@ func bundleUses() []service.Use {
 		{Of: "tsa", To: "3 timestamp the signature"},
 		{Of: "tiles", To: "4 log the signature"},
 		{Of: "trust/root.json", To: "check the TUF repository"},
-		{Of: "trust/signing_config.json", To: "find these services"},
+		{Of: c.FromState(c.SigningConfig()), To: "find these services"},
 		{Of: "trust/trusted_root.json", To: "check what they signed"},
 	}
 }

@@ -105,7 +105,7 @@ func ct(c config.Config) service.Service {
 		Args: []string{
 			"--log_config=" + c.ConfigFile("ct.cfg"),
 			"--log_rpc_server=" + c.Address(config.LogServer),
-			"--http_endpoint=" + c.Address(config.CT),
+			"--http_endpoint=" + c.ListenAddress(config.CT),
 			"--logtostderr",
 			// With this it logs its requests.
 			"--vmodule=handlers=2",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"sigstore-local/magefiles/internal/client"
@@ -15,6 +16,7 @@ func Env(
 	o *string, // the form of the output: sh, fish, json or github (lines for the file that GITHUB_ENV names)
 	token *bool, // add a fresh SIGSTORE_ID_TOKEN; starts Dex if need be
 	trust *string, // what cosign is told to trust: keys, one by one (for cosign v2), or root, a trusted root and signing config (for v3)
+	files *string, // for clients elsewhere, outside of a container: the folder there that is a copy of the stack's folder trust
 ) error {
 	form, err := stack.Choice("o", o, "sh", "fish", "json", "github")
 	if err != nil {
@@ -32,12 +34,20 @@ func Env(
 	if err != nil {
 		return err
 	}
+	folder := ""
+	if files != nil {
+		if folder = filepath.Clean(*files); !filepath.IsAbs(folder) {
+			return fmt.Errorf("-files is %q; accepted is an absolute path", *files)
+		}
+	}
 	if s, err = acquire(ctx); err != nil {
 		return err
 	}
-	variables, err := s.ClientEnvironment(client.Trust(kind))
-	if err != nil {
-		return err
+	variables := client.Elsewhere(s.Config, client.Trust(kind), folder)
+	if folder == "" {
+		if variables, err = s.ClientEnvironment(client.Trust(kind)); err != nil {
+			return err
+		}
 	}
 	if token != nil && *token {
 		if err := needs(ctx, Dex.Start); err != nil {

@@ -105,14 +105,14 @@ func fulcio(c config.Config) service.Service {
 			"--ct-log-url=" + c.CTLog(), "--ct-log-public-key-path=" + c.CTLogKey(),
 			// Upstream's defaults serve on every address, take Rekor's port for metrics, and share one socket's name among
 			// all stacks of a machine.
-			"--host=127.0.0.1", "--port=" + strconv.Itoa(c.Port(config.Fulcio)),
+			"--host=" + c.ListenHost(config.Fulcio), "--port=" + strconv.Itoa(c.Port(config.Fulcio)),
 			"--grpc-host=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(fulcioGRPC)),
 			"--metrics-port=" + strconv.Itoa(c.Port(fulcioMetrics)),
 			"--legacy-unix-domain-socket=" + c.FromHome(c.FulcioSocket()),
 			// With this it logs its requests. In place of JSON, its log is then text, with colors, and with stack traces below warnings.
 			"--log_type=dev",
 		},
-		Env:       []string{softHSMEnv(c)},
+		Env:       append(issuerByProxy(c), softHSMEnv(c)),
 		Templates: []string{"fulcio.yaml"},
 		Listens:   []config.Port{config.Fulcio, fulcioGRPC, fulcioMetrics},
 		Sockets:   []string{c.FulcioSocket()},
@@ -125,6 +125,16 @@ func fulcio(c config.Config) service.Service {
 			{Line: certified("v2"), From: bundler(c), To: "fulcio", What: "ID token, certificate request"},
 		},
 	}
+}
+
+// issuerByProxy makes Fulcio ask Dex whenever it asks the issuer, although clients have a name for it that may lead nowhere from here. A
+// Go program sends requests for other hosts than localhost to a proxy, if there is one, and a server answers requests for a proxy as it
+// does others.
+func issuerByProxy(c config.Config) []string {
+	if c.Host == config.DefaultHost {
+		return nil
+	}
+	return []string{"HTTP_PROXY=" + c.URL(config.Dex)}
 }
 
 // certified matches the line that Fulcio logs once it has given a certificate by a version of its API.

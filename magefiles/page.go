@@ -82,7 +82,7 @@ func page(c config.Config) service.Service {
 		Packages: []string{project.Module + "/magefiles/cmd/page"},
 		Module:   "github.com/sigstore/sigstore-go",
 		Args: []string{
-			"-stack=" + c.Run("page.json"), "-address=" + c.Address(config.Page), "-token-file=" + c.SecretFile(config.PageToken),
+			"-stack=" + c.Run("page.json"), "-address=" + c.ListenAddress(config.Page), "-token-file=" + c.SecretFile(config.PageToken),
 		},
 		// It holds much for a moment and little for long, so that collecting garbage often is worth it.
 		Env: []string{"GOGC=50", "GOMEMLIMIT=40MiB"},

@@ -72,7 +72,7 @@ func registry(c config.Config) service.Service {
 		Program:  c.Program("registry"),
 		Packages: []string{project.Module + "/magefiles/cmd/registry"},
 		Module:   "github.com/google/go-containerregistry",
-		Args:     []string{"-address", c.Address(config.Registry), "-dir", c.Data("registry")},
+		Args:     []string{"-address", c.ListenAddress(config.Registry), "-dir", c.Data("registry")},
 		Listens:  []config.Port{config.Registry},
 		Address:  c.Localhost(config.Registry),
 		Ready:    service.Answers(c.URL(config.Registry) + "/v2/base/manifests/latest"),

@@ -63,9 +63,7 @@ func Start(ctx context.Context) error {
 	var starts []any
 	for _, component := range components() {
 		one := component.describe(s.Config)
-		chosen := len(s.Config.Services) == 0 || slices.Contains(s.Config.Services, one.Name) ||
-			one.Source != nil && slices.Contains(s.Config.Services, one.Source.Name)
-		if chosen && s.Config.Stack.Includes(one.Stacks...) {
+		if s.Config.Stack.Includes(one.Stacks...) && s.Chosen(one) {
 			starts = append(starts, component.start)
 		}
 	}

@@ -8,11 +8,12 @@ import (
 )
 
 // Status shows the state of every service. Its exit code is 0 if all services that were started are ready, 3 if nothing runs, and
-// 4 if a service crashed or does not answer.
+// 4 if a service crashed or does not answer, or with -all if one that a start would start does not run.
 func Status(
 	ctx context.Context,
 	o *string, // the form of the output: table or json
 	watch *bool, // show it again and again, until Ctrl-C
+	all *bool, // exit code 4 unless all services run that start starts
 ) error {
 	form, err := stack.Choice("o", o, "table", "json")
 	if err != nil {
@@ -22,7 +23,7 @@ func Status(
 	if err != nil {
 		return err
 	}
-	return s.ShowStatus(ctx, form, watch != nil && *watch)
+	return s.ShowStatus(ctx, form, watch != nil && *watch, all != nil && *all)
 }
 
 // Logs prints the log of a service, or of all; each line is marked with its service when there are several.

@@ -61,7 +61,7 @@ func tsa(c config.Config) service.Service {
 		},
 		Module: "github.com/sigstore/timestamp-authority/v2",
 		Args: []string{
-			"serve", "--host=127.0.0.1", "--port=" + strconv.Itoa(c.Port(config.TSA)),
+			"serve", "--host=" + c.ListenHost(config.TSA), "--port=" + strconv.Itoa(c.Port(config.TSA)),
 			"--timestamp-signer=file", "--file-signer-key-path=" + c.Key(filepath.Join("tsa", keys.TimestampingKey)),
 			"--certificate-chain-path=" + c.Key(filepath.Join("tsa", keys.TimestampingChain)),
 			"--disable-ntp-monitoring",

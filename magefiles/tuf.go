@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 
+	"github.com/google/renameio/v2"
 	"github.com/magefile/mage/mg"
 
+	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/project"
@@ -68,6 +72,16 @@ func tufRepository(ctx context.Context) error {
 	}
 	if err := service.Configure(s.Config, "tuf.json", nil); err != nil {
 		return err
+	}
+	index, err := client.Index(s.Config)
+	if err != nil {
+		return err
+	}
+	// On a disk that is full, an index that has not changed is not written again.
+	if there, err := os.ReadFile(s.Config.Trust("index.json")); err != nil || !bytes.Equal(there, index) {
+		if err := renameio.WriteFile(s.Config.Trust("index.json"), index, 0o644); err != nil {
+			return err
+		}
 	}
 	_, err = tufProgram(ctx, s.Config, "publish")
 	return err

@@ -10,7 +10,7 @@
 //
 // publish writes the trusted root and the signing configuration, and makes, updates or renews the repository, as far as
 // need be. rotate gives the repository a new root with new keys, signed by the old and the new ones. serve serves the
-// repository over HTTP. DESCRIPTION is a JSON file, whose form is the type description.
+// repository over HTTP, with the files that clients trust and the index that names them. DESCRIPTION is a JSON file, whose form is the type description.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sigstore-local/magefiles/internal/webserver"
@@ -28,19 +29,24 @@ import (
 
 // description says what to publish and where. Paths are absolute.
 type description struct {
-	Address    string   `json:"address"`    // host:port to serve on
-	Keys       string   `json:"keys"`       // the folder of the repository's keys
-	Repository string   `json:"repository"` // the folder of the repository
-	Trust      string   `json:"trust"`      // the folder for what clients trust
-	Issuer     string   `json:"issuer"`     // the URL of the OIDC issuer
-	Fulcio     endpoint `json:"fulcio"`     // File is the CA's chain
+	Address    string `json:"address"`    // host:port to serve on
+	Keys       string `json:"keys"`       // the folder of the repository's keys
+	Repository string `json:"repository"` // the folder of the repository
+	Trust      string `json:"trust"`      // the folder for what clients trust
+	Origin     string `json:"origin"`     // what the checkpoints of Rekor v2 begin with
+	services
+	// Here are the services by which clients on this machine sign, if they need other URLs than clients elsewhere.
+	Here *services `json:"here"`
+}
 
-	// Those that the stack has, or had when something was signed.
+// services are those of the stack. Of the optional ones, it has those that the stack has, or had when something was signed.
+type services struct {
+	Issuer     string    `json:"issuer"`     // the URL of the OIDC issuer
+	Fulcio     endpoint  `json:"fulcio"`     // File is the CA's chain
 	TrillianCT *endpoint `json:"trillianCT"` // File is the log's public key
 	Tesseract  *endpoint `json:"tesseract"`  // File is the log's public key
 	Rekor      *endpoint `json:"rekor"`      // File is the log's public key
 	RekorV2    *endpoint `json:"rekorV2"`    // File is the log's public key
-	Origin     string    `json:"origin"`     // what the checkpoints of Rekor v2 begin with
 	TSA        *endpoint `json:"tsa"`        // File is the authority's chain, its leaf first
 }
 
@@ -112,10 +118,22 @@ func rotate(d description, now time.Time) error {
 	return nil
 }
 
+// handler serves the repository, below /trust/ the files that clients trust, and at / the index of both.
+func handler(d description) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		http.ServeFile(w, r, filepath.Join(d.Trust, "index.json"))
+	})
+	mux.Handle("GET /trust/", http.StripPrefix("/trust/", http.FileServer(http.Dir(d.Trust))))
+	mux.Handle("GET /", http.FileServer(http.Dir(d.Repository)))
+	return mux
+}
+
 // serve serves the repository until it is told to end.
 func serve(d description) error {
 	return webserver.Run(context.Background(), time.Second, webserver.Site{
-		Address: d.Address, Handler: http.FileServer(http.Dir(d.Repository)),
+		Address: d.Address, Handler: handler(d),
 		Listening: func(at net.Addr) { log.Printf("serving %s on %s", d.Repository, at) },
 	})
 }

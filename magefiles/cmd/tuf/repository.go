@@ -134,13 +134,24 @@ func (r *repository) update() error {
 	if err := replace(r.versioned(r.root.Signed.Version, metadata.ROOT), root); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{
+	public := map[string][]byte{
 		"trusted_root.json":        r.files[trustedRootTarget].text,
 		"signing_config.json":      r.files[signingConfigTarget].text,
 		"client_trust_config.json": r.files[clientTrustConfigTarget].text,
 		// A client may begin with any root; the newest saves it the updates from root to root.
 		"root.json": root,
-	} {
+	}
+	if r.Here != nil {
+		if public["signing_config.here.json"], err = signingConfigText(*r.Here); err != nil {
+			return err
+		}
+	}
+	for name, target := range r.files {
+		if target.usage != "" {
+			public[name] = target.text
+		}
+	}
+	for name, content := range public {
 		if err := replace(filepath.Join(r.Trust, name), content); err != nil {
 			return err
 		}

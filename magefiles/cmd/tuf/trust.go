@@ -48,7 +48,7 @@ func trust(d description) (map[string]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	signing, err := signingConfig(d)
+	signing, err := signingConfig(d.services)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,20 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 	return message, nil
 }
 
-func signingConfig(d description) (*prototrustroot.SigningConfig, error) {
+// signingConfigText is the signing configuration for the services of s as a file.
+func signingConfigText(s services) ([]byte, error) {
+	message, err := signingConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	text, err := protojson.Marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	return stable(text)
+}
+
+func signingConfig(d services) (*prototrustroot.SigningConfig, error) {
 	service := func(url string, version uint32) root.Service {
 		return root.Service{URL: url, MajorAPIVersion: version, ValidityPeriodStart: always, Operator: "sigstore-local"}
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"io/fs"
 	"math/big"
 	"net/http"
@@ -59,13 +60,16 @@ func newDescription(t *testing.T) description {
 		t.Fatal(err)
 	}
 	return description{
-		Keys: at("tuf-keys"), Repository: at("tuf"), Trust: dir, Issuer: "http://localhost:5556", Origin: "localhost",
-		Fulcio:     endpoint{URL: "http://127.0.0.1:5555", File: at("ca-root.pem")},
-		TrillianCT: &endpoint{URL: "http://localhost:6105/sigstore", File: at("ctfe.pub")},
-		Tesseract:  &endpoint{URL: "http://localhost:6962/sigstore", File: at("tesseract.pub")},
-		Rekor:      &endpoint{URL: "http://localhost:3000", File: at("rekor.pub"), Signs: true},
-		RekorV2:    &endpoint{URL: "http://localhost:3003", File: at("rekor-tiles.pub"), Signs: true},
-		TSA:        &endpoint{URL: "http://127.0.0.1:3004", File: at("tsa/chain.pem"), Signs: true},
+		Keys: at("tuf-keys"), Repository: at("tuf"), Trust: dir, Origin: "localhost",
+		services: services{
+			Issuer:     "http://localhost:5556",
+			Fulcio:     endpoint{URL: "http://127.0.0.1:5555", File: at("ca-root.pem")},
+			TrillianCT: &endpoint{URL: "http://localhost:6105/sigstore", File: at("ctfe.pub")},
+			Tesseract:  &endpoint{URL: "http://localhost:6962/sigstore", File: at("tesseract.pub")},
+			Rekor:      &endpoint{URL: "http://localhost:3000", File: at("rekor.pub"), Signs: true},
+			RekorV2:    &endpoint{URL: "http://localhost:3003", File: at("rekor-tiles.pub"), Signs: true},
+			TSA:        &endpoint{URL: "http://127.0.0.1:3004", File: at("tsa/chain.pem"), Signs: true},
+		},
 	}
 }
 
@@ -427,4 +431,31 @@ func TestALostKeyIsNamedThoughNothingIsToBeSigned(t *testing.T) {
 		t.Error(err)
 	}
 	d.has(t, 1, 1, 1, 1)
+}
+
+func TestTheFilesThatClientsTrustAreServedWithAnIndex(t *testing.T) {
+	d := newDescription(t)
+	d.Here = &services{Issuer: d.Issuer, Fulcio: endpoint{URL: "http://127.0.0.1:15555"}}
+	if _, err := publish(d, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.Trust, "index.json"), []byte(`{"A": "b"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler(d))
+	defer server.Close()
+	for path, want := range map[string]string{
+		"/": `{"A": "b"}`, "/timestamp.json": `"timestamp"`, "/1.root.json": `"root"`, "/trust/trusted_root.json": "http://127.0.0.1:5555",
+		"/trust/signing_config.json": "http://127.0.0.1:5555", "/trust/signing_config.here.json": "http://127.0.0.1:15555", "/trust/root.json": `"root"`,
+		"/trust/rekor.pub": "BEGIN PUBLIC KEY", "/trust/fulcio.crt.pem": "BEGIN CERTIFICATE",
+	} {
+		answer, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		if answer.Body.Close(); err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %s %v\n%s", path, answer.Status, err, text)
+		}
+	}
 }

@@ -41,20 +41,76 @@ func Trusts(c config.Config) []Trust {
 	return []Trust{Keys, Root}
 }
 
-// Environment lists the variables with which clients use the stack.
+// Environment lists the variables with which clients on this machine use the stack.
 func Environment(c config.Config, trust Trust) []Variable {
+	return slices.Concat(byTrust(c, trust, here(c)), []Variable{
+		{Name: "PATH", Value: path(c), Prepend: true},
+		{Name: "COSIGN_YES", Value: "true"},
+		{Name: "COSIGN_PASSWORD", Secret: c.SecretFile(config.CosignPassword)},
+		{Name: "KO_DEFAULTBASEIMAGE", Value: c.Image("base")},
+
+		// Folders of the stack's own in place of ~/.sigstore and ~/.docker.
+		{Name: "TUF_ROOT", Value: filepath.Join(c.Home(), "tuf")},
+		{Name: "DOCKER_CONFIG", Value: filepath.Join(c.Home(), "docker")},
+	}, names(c, here(c)))
+}
+
+// Elsewhere lists the variables with which clients use the stack from another machine, or from outside of its container, where a copy
+// of the stack's folder trust is the folder files.
+func Elsewhere(c config.Config, trust Trust, files string) []Variable {
+	return slices.Concat(byTrust(c, trust, elsewhere(c, files)), []Variable{
+		{Name: "COSIGN_YES", Value: "true"},
+		{Name: "TUF_ROOT", Value: filepath.Join(files, "tuf")},
+	}, names(c, elsewhere(c, files)))
+}
+
+// Index is a JSON object of the names of variables and the URLs that are their values, as clients elsewhere have them: of services, and of
+// the files that the stack's TUF repository serves beside its own.
+func Index(c config.Config) ([]byte, error) {
+	text, err := asJSON(names(c, elsewhere(c, c.TUFMirror()+"/trust")))
+	return []byte(text + "\n"), err
+}
+
+// place is where a client is: what it calls the stack's services and files.
+type place struct {
+	rekor, fulcio, rekorV2, tsa, mirror, registry string
+
+	ca, ctLogKey, rekorKey, tufRoot, trustedRoot, signingConfig string // paths
+}
+
+func here(c config.Config) place {
+	return place{
+		rekor: c.URL(config.Rekor), fulcio: c.URL(config.Fulcio), rekorV2: c.RekorV2(), tsa: c.URL(config.TSA),
+		mirror: "http://" + c.Localhost(config.TUF), registry: c.Localhost(config.Registry),
+		ca: c.Key("ca-root.pem"), ctLogKey: c.CTLogKey(), rekorKey: c.Key("rekor.pub"),
+		tufRoot: c.Trust("root.json"), trustedRoot: c.Trust("trusted_root.json"), signingConfig: c.SigningConfig(),
+	}
+}
+
+func elsewhere(c config.Config, files string) place {
+	file := func(name string) string { return files + "/" + name }
+	return place{
+		rekor: c.PublicURL(config.Rekor), fulcio: c.PublicURL(config.Fulcio), rekorV2: "http://" + c.Public(config.RekorTiles), tsa: c.PublicURL(config.TSA),
+		mirror: c.TUFMirror(), registry: c.Public(config.Registry),
+		ca: file("fulcio.crt.pem"), ctLogKey: file(filepath.Base(c.CTLogKey())), rekorKey: file("rekor.pub"),
+		tufRoot: file("root.json"), trustedRoot: file("trusted_root.json"), signingConfig: file("signing_config.json"),
+	}
+}
+
+// byTrust are the variables by which cosign finds and trusts the stack.
+func byTrust(c config.Config, trust Trust, at place) []Variable {
 	// cosign reads each flag from COSIGN_ and its name.
 	byKeys := []Variable{
-		{Name: "COSIGN_REKOR_URL", Value: c.URL(config.Rekor)},
-		{Name: "COSIGN_FULCIO_URL", Value: c.URL(config.Fulcio)},
+		{Name: "COSIGN_REKOR_URL", Value: at.rekor},
+		{Name: "COSIGN_FULCIO_URL", Value: at.fulcio},
 		{Name: "COSIGN_OIDC_ISSUER", Value: c.Issuer()},
-		{Name: "SIGSTORE_ROOT_FILE", Value: c.Key("ca-root.pem")},
-		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: c.CTLogKey()},
-		{Name: "SIGSTORE_REKOR_PUBLIC_KEY", Value: c.Key("rekor.pub")},
+		{Name: "SIGSTORE_ROOT_FILE", Value: at.ca},
+		{Name: "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", Value: at.ctLogKey},
+		{Name: "SIGSTORE_REKOR_PUBLIC_KEY", Value: at.rekorKey},
 	}
 	byRoot := []Variable{
-		{Name: "COSIGN_SIGNING_CONFIG", Value: c.Trust("signing_config.json")},
-		{Name: "COSIGN_TRUSTED_ROOT", Value: c.Trust("trusted_root.json")},
+		{Name: "COSIGN_SIGNING_CONFIG", Value: at.signingConfig},
+		{Name: "COSIGN_TRUSTED_ROOT", Value: at.trustedRoot},
 	}
 	chosen, other := byKeys, byRoot
 	if trust == Root {
@@ -63,33 +119,29 @@ func Environment(c config.Config, trust Trust) []Variable {
 	for i := range other {
 		other[i] = Variable{Name: other[i].Name, Unset: true}
 	}
-	var rekor, tiles []Variable
-	if c.Stack.Includes(config.Tutorial) {
-		rekor = []Variable{{Name: "REKOR_REKOR_SERVER", Value: c.URL(config.Rekor)}, {Name: "REKOR_URL", Value: c.URL(config.Rekor)}}
-	}
-	if c.Stack.Includes(config.Tiles) {
-		tiles = []Variable{{Name: "REKOR_V2_URL", Value: c.RekorV2()}, {Name: "TSA_URL", Value: c.URL(config.TSA)}, {Name: "TUF_MIRROR", Value: c.TUFMirror()}}
-	}
-	return slices.Concat(chosen, other, []Variable{
-		{Name: "PATH", Value: path(c), Prepend: true},
-		{Name: "COSIGN_YES", Value: "true"},
-		{Name: "COSIGN_PASSWORD", Secret: c.SecretFile(config.CosignPassword)},
-		{Name: "KO_DOCKER_REPO", Value: c.Localhost(config.Registry)},
-		{Name: "KO_DEFAULTBASEIMAGE", Value: c.Image("base")},
+	return append(chosen, other...)
+}
 
-		// Folders of the stack's own in place of ~/.sigstore and ~/.docker.
-		{Name: "TUF_ROOT", Value: filepath.Join(c.Home(), "tuf")},
-		{Name: "DOCKER_CONFIG", Value: filepath.Join(c.Home(), "docker")},
-
-		// The names that Sigstore's own test environments give these.
-		{Name: "FULCIO_URL", Value: c.URL(config.Fulcio)},
+// names are the variables for the stack's services, and for what clients trust, by the names that Sigstore's own test environments and
+// other clients give them.
+func names(c config.Config, at place) []Variable {
+	all := []Variable{
+		{Name: "KO_DOCKER_REPO", Value: at.registry},
+		{Name: "FULCIO_URL", Value: at.fulcio},
 		{Name: "OIDC_URL", Value: c.Issuer()},
 		{Name: "ISSUER_URL", Value: c.Issuer()},
-		{Name: "CT_LOG_KEY", Value: c.CTLogKey()},
-		{Name: "TUF_ROOT_JSON", Value: c.Trust("root.json")},
-		{Name: "TRUSTED_ROOT", Value: c.Trust("trusted_root.json")},
-		{Name: "SIGNING_CONFIG", Value: c.Trust("signing_config.json")},
-	}, rekor, tiles)
+		{Name: "CT_LOG_KEY", Value: at.ctLogKey},
+		{Name: "TUF_ROOT_JSON", Value: at.tufRoot},
+		{Name: "TRUSTED_ROOT", Value: at.trustedRoot},
+		{Name: "SIGNING_CONFIG", Value: at.signingConfig},
+	}
+	if c.Stack.Includes(config.Tutorial) {
+		all = append(all, Variable{Name: "REKOR_REKOR_SERVER", Value: at.rekor}, Variable{Name: "REKOR_URL", Value: at.rekor})
+	}
+	if c.Stack.Includes(config.Tiles) {
+		all = append(all, Variable{Name: "REKOR_V2_URL", Value: at.rekorV2}, Variable{Name: "TSA_URL", Value: at.tsa}, Variable{Name: "TUF_MIRROR", Value: at.mirror})
+	}
+	return all
 }
 
 // path lists the folders of the programs: first those of checkouts.

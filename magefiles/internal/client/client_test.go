@@ -1,12 +1,46 @@
 package client
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sigstore-local/magefiles/internal/config"
 )
+
+func TestClientsElsewhereGetNoPathsOfThisMachineAndNoSecrets(t *testing.T) {
+	for _, stack := range []string{"tutorial", "tiles", "all"} {
+		c, err := config.Load("/checkout", []string{"SIGLOCAL_STACK=" + stack, "SIGLOCAL_HOST=sigstore.test", "SIGLOCAL_LISTEN=all", "SIGLOCAL_STATE=/here"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, trust := range Trusts(c) {
+			for _, v := range Elsewhere(c, trust, "/there") {
+				if v.Secret != "" || strings.Contains(v.Value, "/here") || strings.Contains(v.Value, "localhost") || strings.Contains(v.Value, "127.0.0.1") {
+					t.Errorf("%s, %s: %+v", stack, trust, v)
+				}
+			}
+		}
+		text, err := Index(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index := map[string]string{}
+		if err := json.Unmarshal(text, &index); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{
+			"FULCIO_URL": "http://sigstore.test:5555", "ISSUER_URL": "http://sigstore.test:5556", "TRUSTED_ROOT": "http://sigstore.test:8080/trust/trusted_root.json",
+		} {
+			if index[name] != want {
+				t.Errorf("%s: %s is %q, not %q", stack, name, index[name], want)
+			}
+		}
+	}
+}
 
 func TestShellsReadBackWhatIsWrittenForThem(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), `it's 100% $HOME "a\b" (x)?*[1];|<>&!~{}^+ü`+"`")

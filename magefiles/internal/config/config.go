@@ -59,6 +59,11 @@ func shared() []Port {
 	return []Port{Registry, LogServer, Rekor, CT, CTTiles, TesseractHTTP, Dex, Fulcio, TSA, RekorTiles, RekorTilesHTTP, TUF, Page, Debug, Callback}
 }
 
+// public lists those of the ports above by which clients reach the stack.
+func public() []Port {
+	return []Port{Registry, Rekor, CT, CTTiles, Dex, Fulcio, TSA, RekorTiles, TUF, Page}
+}
+
 // Secret names a password or PIN of the stack; it is also the name of its file in Config.Secrets.
 type Secret string
 
@@ -118,6 +123,18 @@ const (
 	TunedUpstream Tuning = "upstream" // the programs' own defaults
 )
 
+// Listening says on which addresses clients can reach a stack.
+type Listening string
+
+// The values of SIGLOCAL_LISTEN.
+const (
+	ListenLoopback Listening = "loopback"
+	ListenAll      Listening = "all" // of the machine or container
+)
+
+// DefaultHost is the host by which clients reach a stack that listens on loopback.
+const DefaultHost = "localhost"
+
 // Stack says which services make up a stack.
 type Stack string
 
@@ -154,6 +171,8 @@ type Config struct {
 	GitHub        OAuthApp // by which Dex lets people sign in at GitHub, if there is one
 	DexConnectors string   // a file with more ways to sign in, if the user named one
 	Tuning        Tuning
+	Listen        Listening
+	Host          string // the name or IPv4 address by which clients reach the stack
 	Stack         Stack
 	CTLogService  CTLogService // the one that Fulcio uses; others may run beside it
 	PresetSecrets map[Secret]string
@@ -297,6 +316,14 @@ func Variables(parts ...Part) []Variable {
 			}
 			return nil
 		}},
+		{Name: "SIGLOCAL_LISTEN", Accepts: `"loopback" or "all", the addresses on which clients reach it`, set: func(c *Config, v string) error {
+			c.Listen = Listening(v)
+			if c.Listen != ListenLoopback && c.Listen != ListenAll {
+				return errNotAccepted
+			}
+			return nil
+		}},
+		{Name: "SIGLOCAL_HOST", Accepts: "a host name in lower case or an IPv4 address, such as sigstore or 192.0.2.1, by which clients reach it", set: setHost},
 		{Name: "SIGLOCAL_PORT_OFFSET", Accepts: fmt.Sprintf("a whole number from 0 to %d, added to every default port", maxOffset), set: func(c *Config, v string) error {
 			offset, err := strconv.Atoi(v)
 			if err != nil || offset < 0 || offset > maxOffset {
@@ -340,6 +367,8 @@ var (
 
 	secretValue = regexp.MustCompile(`^` + secretText + `$`)
 	gitHubFile  = regexp.MustCompile(`^GITHUB_CLIENT_ID=(` + secretText + `)\nGITHUB_CLIENT_SECRET=(` + secretText + `)\n?$`)
+	plainHost   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	onlyDigits  = regexp.MustCompile(`^[0-9.]+$`) // an address, or a mistaken one
 	plainEmail  = regexp.MustCompile(`^[a-z0-9._+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*$`)
 )
 
@@ -354,6 +383,8 @@ func Load(root string, environ []string, parts ...Part) (Config, error) {
 		PKCS11Token:   "sigstore-local",
 		Email:         "user@example.org",
 		Tuning:        TunedLocal,
+		Listen:        ListenLoopback,
+		Host:          DefaultHost,
 		PresetSecrets: map[Secret]string{},
 		Checkouts:     map[string]string{},
 		moved:         map[Port]int{},
@@ -410,7 +441,10 @@ func Load(root string, environ []string, parts ...Part) (Config, error) {
 		return Config{}, err
 	}
 	c.Built = filepath.Join(c.State, "checkouts")
-	return c, c.checkState()
+	if err := c.checkState(); err != nil {
+		return Config{}, err
+	}
+	return c, c.checkHost()
 }
 
 // Beside is c for daemons, other than MariaDB, that run beside those of c: with the same settings and programs, in the folder
@@ -447,6 +481,38 @@ func setState(c *Config, value string) error {
 		return errors.New("it would fill the root folder")
 	}
 	return plain(c.State)
+}
+
+// setHost refuses what is no host, and addresses that lead nowhere.
+func setHost(c *Config, value string) error {
+	c.Host = value
+	address := net.ParseIP(value)
+	switch {
+	case len(value) > 253 || !plainHost.MatchString(value) || address == nil && onlyDigits.MatchString(value):
+		return errNotAccepted
+	case address.IsUnspecified() || address.IsMulticast():
+		return errors.New("no client can reach a stack by that address")
+	}
+	return nil
+}
+
+// checkHost refuses a host by which no client could reach the stack, or by which clients could not verify what Rekor v2 has logged.
+func (c Config) checkHost() error {
+	if c.Listen == ListenLoopback && c.Host != DefaultHost && !net.ParseIP(c.Host).IsLoopback() {
+		return fmt.Errorf("SIGLOCAL_HOST is %q, and clients reach the stack by localhost alone: set SIGLOCAL_LISTEN=all too, or leave SIGLOCAL_HOST out", c.Host)
+	}
+	checkpoint, err := os.ReadFile(filepath.Join(c.Data("rekor-tiles"), "checkpoint"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // nothing was logged, or it is another user's folder, which is refused before anything is done in it
+	}
+	if err != nil {
+		return err
+	}
+	if origin, _, _ := strings.Cut(string(checkpoint), "\n"); origin != c.RekorV2Origin() {
+		return fmt.Errorf("SIGLOCAL_HOST is %q, and Rekor v2's log in %s was begun as that of %q, which each of its checkpoints says: set SIGLOCAL_HOST=%s, or name another folder with SIGLOCAL_STATE",
+			c.Host, c.State, origin, origin)
+	}
+	return nil
 }
 
 // plainState says how the path of a state folder must be, beside absolute.
@@ -614,17 +680,45 @@ func (c Config) Address(p Port) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port(p)))
 }
 
-// Localhost is the address of p as clients name it, such as localhost:1338. The names of an OIDC issuer and of images must
-// not change with the address, and clients speak to a registry on localhost without TLS.
+// Localhost is the address of p by the name localhost, such as localhost:1338. Clients speak to a registry on localhost without TLS.
 func (c Config) Localhost(p Port) string {
 	return net.JoinHostPort("localhost", strconv.Itoa(c.Port(p)))
+}
+
+// ListenAddress is the address on which the service of p listens, such as 127.0.0.1:3000.
+func (c Config) ListenAddress(p Port) string {
+	return net.JoinHostPort(c.ListenHost(p), strconv.Itoa(c.Port(p)))
+}
+
+// ListenHost is that address without the port.
+func (c Config) ListenHost(p Port) string {
+	if c.Listen == ListenAll && slices.Contains(public(), p) {
+		return "0.0.0.0"
+	}
+	return "127.0.0.1"
+}
+
+// PublicPorts are the ports by which clients reach the services of the stack, of those that listens lists.
+func PublicPorts(listens []Port) []Port {
+	return slices.DeleteFunc(slices.Clone(listens), func(p Port) bool { return !slices.Contains(public(), p) })
+}
+
+// Public is the host and port by which clients reach p, such as localhost:5556. What is signed for clients names services so.
+func (c Config) Public(p Port) string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port(p))) }
+
+// PublicURL is the URL by which clients reach p: URL, unless they are elsewhere and use another name than localhost.
+func (c Config) PublicURL(p Port) string {
+	if c.Host == DefaultHost {
+		return c.URL(p)
+	}
+	return "http://" + c.Public(p)
 }
 
 // URL is the base URL of p on 127.0.0.1, without a slash at its end.
 func (c Config) URL(p Port) string { return "http://" + c.Address(p) }
 
-// Issuer is the URL by which Fulcio trusts Dex as an OIDC issuer.
-func (c Config) Issuer() string { return "http://" + c.Localhost(Dex) }
+// Issuer is the URL by which Fulcio trusts Dex as an OIDC issuer, and at which clients sign in.
+func (c Config) Issuer() string { return "http://" + c.Public(Dex) }
 
 // DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
 func (c Config) DexPages() string { return filepath.Join(c.Root, "templates", "dex") }
@@ -655,18 +749,18 @@ func (c Config) TesseraCT() string { return "http://" + c.Localhost(CTTiles) + "
 // which may change.
 func (c Config) TesseraCTOrigin() string { return "localhost/sigstore" }
 
-// RekorV2 is the URL of Rekor v2. Clients take the log's origin from its host name.
+// RekorV2 is the URL of Rekor v2.
 func (c Config) RekorV2() string { return "http://" + c.Localhost(RekorTiles) }
 
-// RekorV2Origin is what the checkpoints of Rekor v2 begin with (https://c2sp.org/tlog-checkpoint). It is part of what is
-// signed, and so has no port, which may change.
-func (c Config) RekorV2Origin() string { return "localhost" }
+// RekorV2Origin is what the checkpoints of Rekor v2 begin with (https://c2sp.org/tlog-checkpoint). Clients take it from the host
+// in the log's URL in the trusted root. It is part of what is signed, and so has no port, which may change.
+func (c Config) RekorV2Origin() string { return c.Host }
 
 // TUFMirror is the URL of the TUF repository.
-func (c Config) TUFMirror() string { return "http://" + c.Localhost(TUF) }
+func (c Config) TUFMirror() string { return "http://" + c.Public(TUF) }
 
 // PageURL is the URL of the stack in the browser.
-func (c Config) PageURL() string { return "http://" + c.Localhost(Page) }
+func (c Config) PageURL() string { return "http://" + c.Public(Page) }
 
 // Image is the reference of a repository in the stack's registry.
 func (c Config) Image(repository string) string { return c.Localhost(Registry) + "/" + repository }
@@ -719,6 +813,15 @@ func (c Config) Key(name string) string { return filepath.Join(c.State, "keys", 
 
 // Trust is the path of a file from which clients learn what to trust.
 func (c Config) Trust(name string) string { return filepath.Join(c.State, "trust", name) }
+
+// SigningConfig is the file from which clients on this machine learn where to sign. For those that are elsewhere it is
+// Trust("signing_config.json"), in which services have the names that lead there from elsewhere.
+func (c Config) SigningConfig() string {
+	if c.Host == DefaultHost {
+		return c.Trust("signing_config.json")
+	}
+	return c.Trust("signing_config.here.json")
+}
 
 // Log is the path of a service's log.
 func (c Config) Log(service string) string { return filepath.Join(c.State, "logs", service+".log") }

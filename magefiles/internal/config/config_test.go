@@ -65,6 +65,44 @@ func TestOffsetShiftsAllPortsAndAPortsOwnVariableWins(t *testing.T) {
 	}
 }
 
+func TestClientsElsewhereHaveOtherNamesThanThoseHere(t *testing.T) {
+	state := t.TempDir()
+	load := func(environ ...string) (Config, error) {
+		return Load("/checkout", append(environ, "SIGLOCAL_STATE="+state), parts...)
+	}
+	c, err := load("SIGLOCAL_HOST=sigstore.test", "SIGLOCAL_LISTEN=all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got, want := range map[string]string{
+		c.Issuer():                     "http://sigstore.test:5556",
+		c.PublicURL(Fulcio):            "http://sigstore.test:5555",
+		c.TUFMirror():                  "http://sigstore.test:8080",
+		c.RekorV2Origin():              "sigstore.test",
+		c.URL(Fulcio):                  "http://127.0.0.1:5555",
+		c.Image("x"):                   "localhost:1338/x",
+		c.ListenAddress(Fulcio):        "0.0.0.0:5555",
+		c.ListenAddress(LogServer):     "127.0.0.1:8091",
+		c.FromState(c.SigningConfig()): "trust/signing_config.here.json",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if err := os.MkdirAll(c.Data("rekor-tiles"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.Data("rekor-tiles"), "checkpoint"), []byte("sigstore.test\n1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := load("SIGLOCAL_HOST=sigstore.test", "SIGLOCAL_LISTEN=all"); err != nil {
+		t.Error(err)
+	}
+	if _, err := load(); err == nil || !strings.Contains(err.Error(), `SIGLOCAL_HOST is "localhost"`) || !strings.Contains(err.Error(), "SIGLOCAL_HOST=sigstore.test") {
+		t.Errorf("another name than the log's: %v", err)
+	}
+}
+
 func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 	folder := t.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "go.mod"), []byte("module github.com/google/trillian\n"), 0o600); err != nil {
@@ -93,6 +131,14 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_DEX_CONNECTORS=/no/such.yaml"}, []string{"SIGLOCAL_DEX_CONNECTORS", "no such file", "a YAML list"}},
 		{[]string{"SIGLOCAL_DEX_CONNECTORS=" + named("open.yaml", "[]", 0o640)}, []string{"SIGLOCAL_DEX_CONNECTORS", "open.yaml", "0640", "0600"}},
 		{[]string{"SIGLOCAL_TUNING=fast"}, []string{"SIGLOCAL_TUNING", `"fast"`, `"local" or "upstream"`}},
+		{[]string{"SIGLOCAL_LISTEN=0.0.0.0"}, []string{"SIGLOCAL_LISTEN", `"0.0.0.0"`, `"loopback" or "all"`}},
+		{[]string{"SIGLOCAL_HOST=http://sigstore"}, []string{"SIGLOCAL_HOST", `"http://sigstore"`, "a host name"}},
+		{[]string{"SIGLOCAL_HOST=sigstore:5556"}, []string{"SIGLOCAL_HOST", "a host name"}},
+		{[]string{"SIGLOCAL_HOST=Sigstore"}, []string{"SIGLOCAL_HOST", "lower case"}},
+		{[]string{"SIGLOCAL_HOST=::1"}, []string{"SIGLOCAL_HOST", "IPv4"}},
+		{[]string{"SIGLOCAL_HOST=256.0.0.1", "SIGLOCAL_LISTEN=all"}, []string{"SIGLOCAL_HOST", "IPv4"}},
+		{[]string{"SIGLOCAL_HOST=0.0.0.0", "SIGLOCAL_LISTEN=all"}, []string{"SIGLOCAL_HOST", "no client can reach"}},
+		{[]string{"SIGLOCAL_HOST=sigstore"}, []string{"SIGLOCAL_HOST", `"sigstore"`, "SIGLOCAL_LISTEN=all"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=http"}, []string{"SIGLOCAL_PORT_REKOR", `"http"`, "1 to 65535"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=0"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=65536"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},

@@ -150,7 +150,7 @@ func (d *Demo) Bundle() error {
 	changed := d.write("changed.txt", "An artifact that somebody changed.\n")
 	bundle := artifact + ".sigstore.json"
 	trusted := []string{"--trusted-root", c.Trust("trusted_root.json")}
-	sign := append([]string{"cosign", "sign-blob", "--signing-config", c.Trust("signing_config.json")}, trusted...)
+	sign := append([]string{"cosign", "sign-blob", "--signing-config", c.SigningConfig()}, trusted...)
 	verified := append([]string{}, trusted...)
 	if !d.tiles() {
 		// Version 3 of cosign knows no other format.

@@ -53,7 +53,7 @@ func New(ctx context.Context, s *stack.Stack, d stack.Description, token string)
 	server := &Server{
 		started: strconv.FormatInt(time.Now().UnixNano(), 36),
 		ctx:     ctx, stack: s, about: d, token: token, pages: map[string]*template.Template{},
-		hosts: []string{s.Config.Localhost(config.Page), s.Config.Address(config.Page)},
+		hosts: []string{s.Config.Localhost(config.Page), s.Config.Address(config.Page), s.Config.Public(config.Page)},
 	}
 	server.lessons = newLessons(server)
 	names, err := fs.Glob(templateFiles, "templates/*.html")

@@ -28,13 +28,18 @@ type view struct {
 	secret Secrets
 }
 
-// Port, Address and URL take the port's name, since templates have only strings.
+// These take the port's name, since templates have only strings.
 func (v view) Port(name string) int       { return v.Config.Port(v.PortNamed(name)) }
 func (v view) Address(name string) string { return v.Config.Address(v.PortNamed(name)) }
 func (v view) URL(name string) string     { return v.Config.URL(v.PortNamed(name)) }
 
-// Localhost is the URL of a port by the name localhost.
-func (v view) Localhost(name string) string { return "http://" + v.Config.Localhost(v.PortNamed(name)) }
+func (v view) ListenAddress(name string) string {
+	return v.Config.ListenAddress(v.PortNamed(name))
+}
+func (v view) ListenHost(name string) string { return v.Config.ListenHost(v.PortNamed(name)) }
+func (v view) Public(name string) string     { return v.Config.Public(v.PortNamed(name)) }
+func (v view) PublicURL(name string) string  { return v.Config.PublicURL(v.PortNamed(name)) }
+func (v view) Localhost(name string) string  { return v.Config.Localhost(v.PortNamed(name)) }
 
 // Accounts are the local accounts of a Dex without a database.
 func (v view) Accounts() ([]accounts.Account, error) { return accounts.List(v.Config) }

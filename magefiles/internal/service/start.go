@@ -118,7 +118,7 @@ func exitText(cmd *exec.Cmd, err error) string {
 
 // PortFree is an error if port cannot be listened on. The error names the process that holds it.
 func PortFree(c config.Config, port config.Port) error {
-	address := c.Address(port)
+	address := c.ListenAddress(port)
 	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return l.Close()
@@ -126,7 +126,7 @@ func PortFree(c config.Config, port config.Port) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("listen on %s, which %s moves: %w", address, port.Variable(), err)
 	}
-	return fmt.Errorf("%s is taken by %s: end that, or move this with %s or SIGLOCAL_PORT_OFFSET", address, platform.Listener(address), port.Variable())
+	return fmt.Errorf("%s is taken by %s: end that, or move this with %s or SIGLOCAL_PORT_OFFSET", address, platform.Listener(c.Address(port)), port.Variable())
 }
 
 // Check returns an error if s could not be started, whether it runs now or not: because of its program, its ports, the room on the

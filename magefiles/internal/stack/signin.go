@@ -15,7 +15,7 @@ func IDToken(ctx context.Context, c config.Config, email string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	return oidc.Token(ctx, c.Issuer(), email, password)
+	return oidc.Token(ctx, c.URL(config.Dex), email, password)
 }
 
 // AddAccounts gives Dex local accounts, all with the stack's password. MariaDB has to run.

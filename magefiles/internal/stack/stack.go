@@ -85,6 +85,12 @@ func newStack(c config.Config, out *console.Console, d Descriptions) *Stack {
 // All describes every service.
 func (s *Stack) All() []service.Service { return s.Services(s.Config) }
 
+// Chosen says whether the user wants a service to run: SIGLOCAL_SERVICES names it or its source, or names none.
+func (s *Stack) Chosen(one service.Service) bool {
+	named := s.Config.Services
+	return len(named) == 0 || slices.Contains(named, one.Name) || one.Source != nil && slices.Contains(named, one.Source.Name)
+}
+
 // Names are the names of services.
 func Names(services []service.Service) []string {
 	names := make([]string, len(services))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -127,8 +128,9 @@ func (s *Stack) Version(ctx context.Context, one service.Service) string {
 }
 
 // ShowStatus prints how every service is, in the form table or json; with watch again and again until ctx ends. Its error
-// says what is wrong and what to try, with the exit code for that.
-func (s *Stack) ShowStatus(ctx context.Context, form string, watch bool) error {
+// says what is wrong and what to try, with the exit code for that. With all, it is wrong that a service does not run that the user
+// wants to run.
+func (s *Stack) ShowStatus(ctx context.Context, form string, watch, all bool) error {
 	for watch {
 		rows := s.Status(ctx)
 		if ctx.Err() != nil {
@@ -150,7 +152,15 @@ func (s *Stack) ShowStatus(ctx context.Context, form string, watch bool) error {
 	if err := writeStatus(os.Stdout, form, rows); err != nil {
 		return err
 	}
-	return s.wellness(rows)
+	if err := s.wellness(rows); err != nil || !all {
+		return err
+	}
+	for _, one := range s.All() {
+		if s.Chosen(one) && slices.ContainsFunc(rows, func(row Row) bool { return row.Service == one.Name && row.State == service.Stopped }) {
+			return exitcode.New(exitcode.NotWell, "%s does not run; `"+project.Command+" start` starts it", one.Name)
+		}
+	}
+	return nil
 }
 
 func writeStatus(w io.Writer, form string, rows []Row) error {

@@ -90,7 +90,7 @@ func (t *Target) signKeyless(ctx context.Context, flags ...string) (artifact, bu
 // signingConfig is a file with the stack's signing config, in which a service of the attacker's takes the place of the one at the
 // URL stacks.
 func (t *Target) signingConfig(stacks, attackers string) (string, error) {
-	text, err := os.ReadFile(t.Config.Trust("signing_config.json"))
+	text, err := os.ReadFile(t.Config.SigningConfig())
 	if err != nil {
 		return "", err
 	}

@@ -124,21 +124,21 @@ func (t *Target) otherSignIn(ctx context.Context) (url string, trusts *stack.Sta
 	if err != nil {
 		return "", nil, nil, err
 	}
-	stop = func() {
+	endAll := func() {
 		for _, name := range services {
 			end(ctx, own, stack.One(own.All(), name))
 		}
 	}
 	defer func() {
 		if err != nil {
-			stop()
+			endAll()
 		}
 	}()
 	text, err := service.Render(t.Config, "dex.yaml", nil, statedir.Secret)
 	if err != nil {
 		return "", nil, nil, err
 	}
-	text, err = edited(text, "http: "+t.Config.Address(config.Dex), "http: "+own.Config.Address(config.Dex),
+	text, err = edited(text, "http: "+t.Config.ListenAddress(config.Dex), "http: "+own.Config.ListenAddress(config.Dex),
 		"staticClients:\n", "expiry:\n  idTokens: 1s\nstaticClients:\n  - id: another\n    name: another\n    public: true\n")
 	trusts = t.Stack
 	if err == nil && !t.Config.HasDatabase() {
@@ -166,5 +166,5 @@ func (t *Target) otherSignIn(ctx context.Context) (url string, trusts *stack.Sta
 			return "", nil, nil, err
 		}
 	}
-	return own.Config.URL(config.Dex), trusts, stop, nil
+	return own.Config.URL(config.Dex), trusts, endAll, nil
 }
