@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	s := newStack(t, "SIGLOCAL_STACK=tiles")
 	folder := filepath.Join(filepath.Dir(s.config.State), "my packages")
 	r := s.must("package", "-version=0.1+test", "-o="+folder)
-	name := "sigstore-local-0.1+test-linux-amd64"
+	name := "sigstore-local-0.1+test-linux-" + runtime.GOARCH
 	// The command that verifies it is printed for a shell.
 	printed := regexp.MustCompile(`(?m)^To verify it: (.*)$`).FindStringSubmatch(r.stderr)
 	if printed == nil {
@@ -94,6 +95,7 @@ func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	if left := processes(t, filepath.Dir(s.config.State)); len(left) > 0 {
 		t.Errorf("left are processes %v", left)
 	}
+	t.Run("on a fresh Debian", func(t *testing.T) { s.in(t).worksOnAFreshDebian(filepath.Join(folder, name+".tar.zst"), name) })
 }
 
 // unpack unpacks an archive into a folder.
