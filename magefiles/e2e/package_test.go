@@ -98,6 +98,25 @@ func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	t.Run("on a fresh Debian", func(t *testing.T) { s.in(t).worksOnAFreshDebian(filepath.Join(folder, name+".tar.zst"), name) })
 }
 
+func TestAnArchiveThatCannotBeMadeIsRefusedBeforeAnythingIsStarted(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, "SIGLOCAL_STACK=tiles")
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	// No compiler is on the PATH.
+	s.env = append(s.env, "PATH="+s.home)
+	for flag, want := range map[string]string{
+		"-arch=mips":     `-arch is "mips"; accepted are amd64 and arm64`,
+		"-arch=" + other: "-linux-gnu-gcc with the C library for " + other + ", which on Debian or Ubuntu are the packages gcc-",
+	} {
+		if r := s.mage("package", flag); r.code != 1 || !strings.Contains(r.stderr, want) || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%s: %s", flag, r)
+		}
+	}
+	if _, err := os.Stat(s.config.State); !os.IsNotExist(err) {
+		t.Errorf("the state folder was made: %v", err)
+	}
+}
+
 // unpack unpacks an archive into a folder.
 func unpack(t *testing.T, file, into string) {
 	t.Helper()
