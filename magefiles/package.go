@@ -17,12 +17,17 @@ func Package(
 	ctx context.Context,
 	version *string, // the archive's version; what git says of the checkout if not given
 	o *string, // the folder to write into; state/packages if not given
+	arch *string, // the architecture of the machine that it is for: amd64 or arm64 (that of this one if not given)
 ) error {
-	if err := needs(ctx, requireAll); err != nil {
-		return err
-	}
 	s, err := load()
 	if err != nil {
+		return err
+	}
+	builder, err := pack.Builder(s.Stack, arch)
+	if err != nil {
+		return err
+	}
+	if err := needs(ctx, requireAll); err != nil {
 		return err
 	}
 	named, err := pack.Version(ctx, s.Config.Root, version)
@@ -33,10 +38,14 @@ func Package(
 	if o != nil {
 		folder = fromUser(*o)
 	}
+	// What takes minutes comes before anything is started.
+	if err := builder.Run(ctx); err != nil {
+		return err
+	}
 	if err := needs(ctx, append(signatureLog(s.Config), Fulcio.Start, tufRepository)...); err != nil {
 		return err
 	}
-	file, err := pack.Archive(ctx, s.Stack, named, folder)
+	file, err := pack.Archive(ctx, s.Stack, builder, named, folder)
 	if err != nil {
 		return err
 	}

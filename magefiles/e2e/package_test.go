@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	s := newStack(t, "SIGLOCAL_STACK=tiles")
 	folder := filepath.Join(filepath.Dir(s.config.State), "my packages")
 	r := s.must("package", "-version=0.1+test", "-o="+folder)
-	name := "sigstore-local-0.1+test-linux-amd64"
+	name := "sigstore-local-0.1+test-linux-" + runtime.GOARCH
 	// The command that verifies it is printed for a shell.
 	printed := regexp.MustCompile(`(?m)^To verify it: (.*)$`).FindStringSubmatch(r.stderr)
 	if printed == nil {
@@ -93,6 +94,26 @@ func TestAnArchiveWorksWithoutGo(t *testing.T) {
 	job.run(s.home, filepath.Join(folder, name, "sigstore-local"), "stop")
 	if left := processes(t, filepath.Dir(s.config.State)); len(left) > 0 {
 		t.Errorf("left are processes %v", left)
+	}
+	t.Run("on a fresh Debian", func(t *testing.T) { s.in(t).worksOnAFreshDebian(filepath.Join(folder, name+".tar.zst"), name) })
+}
+
+func TestAnArchiveThatCannotBeMadeIsRefusedBeforeAnythingIsStarted(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, "SIGLOCAL_STACK=tiles")
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	// No compiler is on the PATH.
+	s.env = append(s.env, "PATH="+s.home)
+	for flag, want := range map[string]string{
+		"-arch=mips":     `-arch is "mips"; accepted are amd64 and arm64`,
+		"-arch=" + other: "-linux-gnu-gcc with the C library for " + other + ", which on Debian or Ubuntu are the packages gcc-",
+	} {
+		if r := s.mage("package", flag); r.code != 1 || !strings.Contains(r.stderr, want) || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%s: %s", flag, r)
+		}
+	}
+	if _, err := os.Stat(s.config.State); !os.IsNotExist(err) {
+		t.Errorf("the state folder was made: %v", err)
 	}
 }
 

@@ -47,10 +47,12 @@ var (
 	runner string
 	// goFolders are the variables of Go's folders.
 	goFolders []string
+	// shared is a folder for what tests share.
+	shared string
 )
 
-// prepare makes what all tests share in the folder dir, and asks the stack what it consists of.
-func prepare(dir string) error {
+// prepare makes what all tests share, and asks the stack what it consists of.
+func prepare() error {
 	wd, err := os.Getwd()
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func prepare(dir string) error {
 		return err
 	}
 	runner = strings.TrimSpace(string(out))
-	return linkImages(root, filepath.Join(dir, "ko"))
+	return linkImages(root, filepath.Join(shared, "ko"))
 }
 
 // linkImages links the programs of the demos' images where ko looks for them first, with the flags that it gives. Otherwise each
@@ -150,9 +152,9 @@ func TestMain(m *testing.M) {
 	if testing.Short() {
 		os.Exit(m.Run())
 	}
-	shared, err := os.MkdirTemp("", "sl")
-	if err == nil {
-		err = errors.Join(prepare(shared), holdDefaultPorts())
+	var err error
+	if shared, err = os.MkdirTemp("", "sl"); err == nil {
+		err = errors.Join(prepare(), holdDefaultPorts())
 	}
 	if err != nil {
 		_ = os.RemoveAll(shared)
@@ -170,6 +172,7 @@ func TestMain(m *testing.M) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		live.Range(func(dir, _ any) bool { killBelow(dir.(string)); _ = os.RemoveAll(dir.(string)); return true })
+		killBelow(shared)
 		_ = os.RemoveAll(shared)
 		os.Exit(1)
 	}()

@@ -3,6 +3,7 @@ package build
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -73,15 +74,38 @@ func Env(environ []string, cgo bool) []string {
 	return append(slices.Clone(environ), "GOFLAGS="+Flags, "GOWORK=off", "CGO_ENABLED="+enabled)
 }
 
-// Builder builds Packages, programs in the form of service.Service.Packages, into the folder Config.Programs. Programs that
-// another stack of the checkout has had built there stay.
+// EnvFor is Env for the architecture arch, as Go names it. With cgo, compiler is the C compiler that compiles for arch.
+func EnvFor(environ []string, cgo bool, arch, compiler string) []string {
+	env := append(Env(environ, cgo), "GOARCH="+arch)
+	if cgo {
+		env = append(env, "CC="+compiler)
+	}
+	return env
+}
+
+// Builder builds Packages, programs in the form of service.Service.Packages, into the folder Programs. Programs that another
+// stack of the checkout has had built there stay.
 type Builder struct {
 	Config   config.Config
 	Console  *console.Console
 	Environ  []string
 	Packages []string
-	// Ready is called before anything is compiled: it finds a C compiler or says how to get one.
+	// Arch is the architecture that the programs run on, as Go names it; this machine's if empty.
+	Arch string
+	// Ready is called before anything is compiled: it finds a C compiler for Arch or says how to get one.
 	Ready func(context.Context) (compiler string, err error)
+}
+
+// Architecture is Arch, or this machine's if that is empty.
+func (b *Builder) Architecture() string { return cmp.Or(b.Arch, runtime.GOARCH) }
+
+// Programs is the folder of the programs: those for another architecture have one of their own, since this machine's run the
+// stack.
+func (b *Builder) Programs() string {
+	if b.Architecture() == runtime.GOARCH {
+		return b.Config.Programs
+	}
+	return filepath.Join(b.Config.Programs, b.Arch)
 }
 
 // Run builds the pinned programs, unless they are up to date. The old programs stay in place until all new ones are complete.
@@ -100,7 +124,7 @@ func (b *Builder) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(b.Config.Programs, 0o755); err != nil {
+	if err := os.MkdirAll(b.Programs(), 0o755); err != nil {
 		return err
 	}
 	step := b.Console.Step("build")
@@ -115,7 +139,7 @@ func (b *Builder) Run(ctx context.Context) error {
 		step.Fail()
 		return fmt.Errorf("build: %w", err)
 	}
-	step.Done("%d programs are in %s", len(b.Packages), b.Config.Programs)
+	step.Done("%d programs are in %s", len(b.Packages), b.Programs())
 	return nil
 }
 
@@ -129,12 +153,12 @@ func (b *Builder) Built() (bool, error) {
 }
 
 // pinned is the path of a program as go.mod pins it.
-func (b *Builder) pinned(name string) string { return filepath.Join(b.Config.Programs, name) }
+func (b *Builder) pinned(name string) string { return filepath.Join(b.Programs(), name) }
 
 // stamp identifies what the programs are built from: the pinned versions, this project's own code, the flags, Go.
 func (b *Builder) stamp() (string, error) {
 	hash := sha256.New()
-	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, Flags)
+	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, b.Architecture(), Flags)
 	files := []string{filepath.Join(b.Config.Root, "go.mod"), filepath.Join(b.Config.Root, "go.sum")}
 	for _, folder := range []string{"cmd", "internal"} {
 		err := filepath.WalkDir(filepath.Join(b.Config.Root, "magefiles", folder), func(path string, entry fs.DirEntry, err error) error {
@@ -249,10 +273,10 @@ func (b *Builder) build(ctx context.Context, step *console.Step, compiler, stamp
 	// First those whose linking is short, since two calls of go(1) do not link side by side.
 	var builds []goBuild
 	for _, layer := range Layers(withC) {
-		builds = append(builds, goBuild{append(Env(b.Environ, true), "CC="+compiler), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
+		builds = append(builds, goBuild{EnvFor(b.Environ, true, b.Architecture(), compiler), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
 	}
 	for _, layer := range Layers(pure) {
-		builds = append(builds, goBuild{Env(b.Environ, false), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
+		builds = append(builds, goBuild{EnvFor(b.Environ, false, b.Architecture(), compiler), layer, filepath.Join(fresh, fmt.Sprint(len(builds)))})
 	}
 	stale := map[string]bool{}
 	for _, one := range builds {

@@ -3,9 +3,11 @@ package build
 import (
 	"context"
 	"debug/buildinfo"
+	"debug/elf"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/console"
+	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/project"
 )
 
@@ -119,6 +122,65 @@ func TestOnlyProgramsThatLoadModulesInCAreBuiltWithCgo(t *testing.T) {
 		if at < 0 || info.Settings[at].Value != want {
 			t.Errorf("%s: CGO_ENABLED is not %s: %v", name, want, info.Settings)
 		}
+	}
+}
+
+func TestAnotherArchitectureIsBuiltForWithItsOwnCompiler(t *testing.T) {
+	for _, test := range []struct {
+		cgo  bool
+		arch string
+		want map[string]string
+	}{
+		{false, "arm64", map[string]string{"GOARCH": "arm64", "CGO_ENABLED": "0", "CC": "the user's"}},
+		{true, "arm64", map[string]string{"GOARCH": "arm64", "CGO_ENABLED": "1", "CC": "a compiler"}},
+		{true, "amd64", map[string]string{"GOARCH": "amd64", "CGO_ENABLED": "1", "CC": "a compiler"}},
+	} {
+		test.want["GOFLAGS"] = Flags
+		got := map[string]string{}
+		for _, entry := range EnvFor([]string{"CC=the user's", "GOARCH=386", "GOFLAGS=-race"}, test.cgo, test.arch, "a compiler") {
+			name, value, _ := strings.Cut(entry, "=") // the last value of a variable counts
+			got[name] = value
+		}
+		for name, value := range test.want {
+			if got[name] != value {
+				t.Errorf("%s, cgo %v: %s is %q, not %q", test.arch, test.cgo, name, got[name], value)
+			}
+		}
+	}
+}
+
+func TestProgramsForAnotherArchitectureAreBesideThoseThatRunHere(t *testing.T) {
+	other, want := "arm64", elf.EM_AARCH64
+	if runtime.GOARCH == other {
+		other, want = "amd64", elf.EM_X86_64
+	}
+	compiler, err := platform.FindCrossCompiler(other)
+	if err != nil {
+		t.Skip(err)
+	}
+	b := builder(t, checkout(t), "sigstore-local/magefiles/cmd/hsm")
+	here := *b
+	b.Arch, b.Ready = other, func(context.Context) (string, error) { return compiler, nil }
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	program, err := elf.Open(filepath.Join(b.Config.Programs, other, "hsm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	libraries, err := program.ImportedLibraries()
+	if err != nil || program.Machine != want || len(libraries) == 0 {
+		t.Errorf("it is for %s with the C libraries %v, %v", program.Machine, libraries, err)
+	}
+	if built, err := b.Built(); !built || err != nil {
+		t.Errorf("there: %v, %v", built, err)
+	}
+	if built, err := here.Built(); built || err != nil {
+		t.Errorf("here: %v, %v", built, err)
+	}
+	if _, err := os.Stat(here.Config.Program("hsm")); !os.IsNotExist(err) {
+		t.Errorf("it is among the programs that run here: %v", err)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/targets"
@@ -88,8 +89,46 @@ func Time(ctx context.Context, root string, getenv func(string) string) (time.Ti
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// Archive writes an archive of the stack s into a folder, and returns its path.
-func Archive(ctx context.Context, s *stack.Stack, version, folder string) (file string, err error) {
+// Builder builds the programs of an archive for the architecture that a user has named, or else for this machine's. Those for
+// another one are only those that Archive does not build itself.
+func Builder(s *stack.Stack, named *string) (*build.Builder, error) {
+	b := s.Builder()
+	if named == nil {
+		return b, nil
+	}
+	if known := platform.CrossArchitectures(); !slices.Contains(known, *named) {
+		return nil, fmt.Errorf("-arch is %q; accepted are %s", *named, strings.Join(known, " and "))
+	}
+	if *named == runtime.GOARCH {
+		return b, nil
+	}
+	if runtime.GOOS != "linux" {
+		return nil, fmt.Errorf("-arch is %q; accepted on another system than Linux is its own, which is %s", *named, runtime.GOARCH)
+	}
+	compiler, err := platform.FindCrossCompiler(*named)
+	if err != nil {
+		return nil, fmt.Errorf("-arch is %q, and %w", *named, err)
+	}
+	b.Arch = *named
+	b.Packages = slices.DeleteFunc(b.Packages, func(pkg string) bool { return needsGo(pkg) || isOwn(pkg) })
+	b.Ready = func(context.Context) (string, error) { return compiler, nil }
+	return b, nil
+}
+
+// needsGo says whether a program is of no use without Go.
+func needsGo(pkg string) bool {
+	name, _ := build.Program(pkg)
+	return name == "ko"
+}
+
+// isOwn says whether a program is of this project's own.
+func isOwn(pkg string) bool {
+	_, importPath := build.Program(pkg)
+	return strings.HasPrefix(importPath, project.Module+"/")
+}
+
+// Archive writes an archive of the stack s, with the programs that b has built, into a folder, and returns its path.
+func Archive(ctx context.Context, s *stack.Stack, b *build.Builder, version, folder string) (file string, err error) {
 	at, err := Time(ctx, s.Config.Root, os.Getenv)
 	if err != nil {
 		return "", err
@@ -108,8 +147,8 @@ func Archive(ctx context.Context, s *stack.Stack, version, folder string) (file 
 	}
 	defer os.RemoveAll(staged)
 	step.Detail("links the programs")
-	contents := Contents{Folder: fmt.Sprintf("%s-%s-%s-%s", Command, version, runtime.GOOS, runtime.GOARCH), Time: at}
-	if contents.Files, err = files(ctx, s, staged); err != nil {
+	contents := Contents{Folder: fmt.Sprintf("%s-%s-%s-%s", Command, version, runtime.GOOS, b.Architecture()), Time: at}
+	if contents.Files, err = files(ctx, s, b, staged); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(contents)
@@ -130,32 +169,42 @@ func Archive(ctx context.Context, s *stack.Stack, version, folder string) (file 
 }
 
 // files lists what is handed out, after making in the folder staged what is not there yet.
-func files(ctx context.Context, s *stack.Stack, staged string) ([]File, error) {
+func files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string) ([]File, error) {
 	flags := fmt.Sprintf("-s -w -X %s/magefiles/internal/project.Command=%s", project.Module, Command)
 	var own []string
 	var list []File
 	for _, pkg := range s.Programs() {
 		name, importPath := build.Program(pkg)
 		switch {
-		case name == "ko": // which needs Go
-		case strings.HasPrefix(importPath, project.Module+"/"):
+		case needsGo(pkg):
+		case isOwn(pkg):
 			// This project's own programs say what a person types.
 			own = append(own, importPath)
 			list = append(list, File{Name: "bin/" + name, From: filepath.Join(staged, name), Program: true})
 		default:
-			list = append(list, File{Name: "bin/" + name, From: filepath.Join(s.Config.Programs, name), Program: true})
+			list = append(list, File{Name: "bin/" + name, From: filepath.Join(b.Programs(), name), Program: true})
 		}
 	}
-	own = append(own, project.Module+"/magefiles/cmd/sigstore-local", project.Module+"/magefiles/cmd/archive")
-	for _, withC := range []bool{true, false} {
-		packages := slices.DeleteFunc(slices.Clone(own), func(pkg string) bool { return build.NeedsC(pkg) != withC })
-		args := append([]string{"build", "-ldflags=" + flags, "-o", staged + "/"}, packages...)
-		if _, err := command.Output(ctx, command.New(ctx, s.Config.Root, build.Env(os.Environ(), withC), "go", args...)); err != nil {
+	compiler, err := b.Ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own = append(own, project.Module+"/magefiles/cmd/sigstore-local")
+	withC := slices.DeleteFunc(slices.Clone(own), func(pkg string) bool { return !build.NeedsC(pkg) })
+	pure := slices.DeleteFunc(own, build.NeedsC)
+	here := build.Env(os.Environ(), false)
+	for _, one := range []struct{ env, packages []string }{
+		{build.EnvFor(os.Environ(), true, b.Architecture(), compiler), withC},
+		{build.EnvFor(os.Environ(), false, b.Architecture(), compiler), pure},
+		{here, []string{project.Module + "/magefiles/cmd/archive"}},
+	} {
+		args := append([]string{"build", "-ldflags=" + flags, "-o", staged + "/"}, one.packages...)
+		if _, err := command.Output(ctx, command.New(ctx, s.Config.Root, one.env, "go", args...)); err != nil {
 			return nil, err
 		}
 	}
 	compiled := filepath.Join(staged, "targets")
-	compile := command.New(ctx, s.Config.Root, build.Env(os.Environ(), false), "go", "tool", project.Module+"/magefiles/cmd/magefile", "-compile", compiled, "-ldflags", flags)
+	compile := command.New(ctx, s.Config.Root, here, "go", "tool", project.Module+"/magefiles/cmd/magefile", "-compile", compiled, "-goarch", b.Architecture(), "-ldflags", flags)
 	if _, err := command.Combined(ctx, compile); err != nil {
 		return nil, err
 	}
@@ -174,10 +223,10 @@ func files(ctx context.Context, s *stack.Stack, staged string) ([]File, error) {
 		File{Name: "go.mod", From: filepath.Join(s.Config.Root, "go.mod")}, // which says the versions
 	)
 	if s.Config.HasDatabase() {
-		list = append(list, File{Name: "bin/" + build.Schema, From: filepath.Join(s.Config.Programs, build.Schema)})
+		list = append(list, File{Name: "bin/" + build.Schema, From: filepath.Join(b.Programs(), build.Schema)})
 	}
 	pages := filepath.Join(s.Config.Root, "templates", "dex")
-	err := filepath.WalkDir(pages, func(at string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(pages, func(at string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -222,13 +223,42 @@ func FindCCompiler() string {
 		names = []string{"clang", "cc", "gcc"}
 	}
 	for _, name := range names {
-		check := exec.Command(name, "-fsyntax-only", "-x", "c", "-")
-		check.Stdin = strings.NewReader("#include <stdlib.h>\n")
-		if check.Run() == nil {
+		if compiles(name) {
 			return name
 		}
 	}
 	return ""
+}
+
+// compiles says whether a C compiler is there and can find the C library's headers.
+func compiles(compiler string) bool {
+	check := exec.Command(compiler, "-fsyntax-only", "-x", "c", "-")
+	check.Stdin = strings.NewReader("#include <stdlib.h>\n")
+	return check.Run() == nil
+}
+
+// crossCompilers are the C compilers for Linux on other architectures than this machine's, by Go's names of these, with the
+// packages of Debian and Ubuntu.
+var crossCompilers = map[string]struct {
+	program  string
+	packages []string
+}{
+	"amd64": {"x86_64-linux-gnu-gcc", []string{"gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"}},
+	"arm64": {"aarch64-linux-gnu-gcc", []string{"gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"}},
+}
+
+// CrossArchitectures are the architectures that FindCrossCompiler knows a compiler for.
+func CrossArchitectures() []string { return slices.Sorted(maps.Keys(crossCompilers)) }
+
+// FindCrossCompiler is the name of a C compiler for Linux on another architecture than this machine's, one of
+// CrossArchitectures. Without it, the error says how to get it.
+func FindCrossCompiler(arch string) (string, error) {
+	compiler := crossCompilers[arch]
+	if compiles(compiler.program) {
+		return compiler.program, nil
+	}
+	return "", fmt.Errorf("this system lacks %s with the C library for %s, which on Debian or Ubuntu are the packages %s",
+		compiler.program, arch, strings.Join(compiler.packages, " and "))
 }
 
 // Missing lists those of needs that the system lacks.
