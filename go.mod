@@ -53,7 +53,9 @@ require (
 )
 
 require (
+	github.com/anchore/go-struct-converter v0.1.0 // indirect
 	github.com/google/go-github/v88 v88.0.0 // indirect
+	github.com/spdx/tools-golang v0.5.7 // indirect
 	github.com/transparency-dev/tesseract v0.1.1 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.43.0 // indirect
 	golang.org/x/exp/typeparams v0.0.0-20260209203927-2842357ff358 // indirect

@@ -199,6 +199,18 @@ func signatureLog(c config.Config) []any {
 	return []any{Rekor.Start}
 }
 
+// bundleServices are the targets that bring up all that the signing config names, by which clients sign into bundles.
+func bundleServices(c config.Config) []any {
+	services := []any{Fulcio.Start, tufRepository}
+	if c.Stack.Includes(config.Tiles) {
+		services = append(services, TSA.Start, RekorTiles.Start)
+	}
+	if c.Stack.Includes(config.Tutorial) {
+		services = append(services, Rekor.Start)
+	}
+	return services
+}
+
 // teach runs a demo after the targets that it depends on.
 func teach(ctx context.Context, teller demo.Teller, trust client.Trust, lesson func(*demo.Demo) error, targets ...any) error {
 	if err := needs(ctx, targets...); err != nil {

@@ -42,7 +42,7 @@ func Package(
 	if err := builder.Run(ctx); err != nil {
 		return err
 	}
-	if err := needs(ctx, append(signatureLog(s.Config), Fulcio.Start, tufRepository)...); err != nil {
+	if err := needs(ctx, bundleServices(s.Config)...); err != nil {
 		return err
 	}
 	file, err := pack.Archive(ctx, s.Stack, builder, named, folder)

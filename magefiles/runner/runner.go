@@ -189,6 +189,28 @@ func sources(root string) (string, error) {
 	return fmt.Sprintf("%x", hash.Sum(nil)), nil
 }
 
+// wait waits until cmd has ended, and returns how. The first process of a container is also the parent of every process there that has
+// lost its own, and collects how those end: the PID of a process of which nobody does stays taken.
+func wait(cmd *exec.Cmd) (status syscall.WaitStatus, err error) {
+	if os.Getpid() != 1 {
+		err := cmd.Wait()
+		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+			return 0, err
+		}
+		return cmd.ProcessState.Sys().(syscall.WaitStatus), nil
+	}
+	for {
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return 0, err
+		case pid == cmd.Process.Pid:
+			return status, nil
+		}
+	}
+}
+
 // Execute runs cmd, in the folder root for a user who is in wd, and returns its exit code; that is 141, silently, if nobody reads
 // its output any longer. With last, cmd is the compiled targets, and not another program that calls them.
 //
@@ -209,8 +231,15 @@ func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	type end struct {
+		status syscall.WaitStatus
+		err    error
+	}
+	done := make(chan end, 1)
+	go func() {
+		status, err := wait(cmd)
+		done <- end{status, err}
+	}()
 	var lastSent time.Time
 	for {
 		select {
@@ -222,19 +251,18 @@ func Execute(cmd *exec.Cmd, root, wd string, last bool) (int, error) {
 			if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return 1, err
 			}
-		case err := <-done:
-			exit := (*exec.ExitError)(nil)
-			if err != nil && !errors.As(err, &exit) {
-				return 1, err
-			}
-			if code := cmd.ProcessState.ExitCode(); code >= 0 {
-				return code, nil
-			}
-			// The reader of the output may end before it, as head does, which is no error.
-			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGPIPE {
+		case ended := <-done:
+			switch status := ended.status; {
+			case ended.err != nil:
+				return 1, ended.err
+			case status.Exited():
+				return status.ExitStatus(), nil
+			case status.Signal() == syscall.SIGPIPE:
+				// The reader of the output may end before it, as head does, which is no error.
 				return brokenPipe, nil
+			default:
+				return 1, fmt.Errorf("the targets ended by the signal %s", status.Signal())
 			}
-			return 1, fmt.Errorf("the targets ended: %s", cmd.ProcessState)
 		}
 	}
 }

@@ -6,15 +6,10 @@
 package main
 
 import (
-	"archive/tar"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"slices"
-	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
@@ -53,60 +48,15 @@ func run(output, description string) error {
 	return out.CloseAtomicallyReplace()
 }
 
-// write writes the archive. Each file is root's, and as old as the contents say.
+// write writes the archive.
 func write(out io.Writer, contents pack.Contents) error {
 	// One block of the input at a time, so that the output does not depend on the number of processors.
 	compressed, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
 	if err != nil {
 		return err
 	}
-	archive := tar.NewWriter(compressed)
-	files := slices.Clone(contents.Files)
-	slices.SortFunc(files, func(a, b pack.File) int { return cmp.Compare(a.Name, b.Name) })
-	folders := map[string]bool{}
-	for _, one := range files {
-		name := path.Join(contents.Folder, one.Name)
-		if err := addFolders(archive, path.Dir(name), contents.Time, folders); err != nil {
-			return err
-		}
-		if err := addFile(archive, name, one, contents.Time); err != nil {
-			return err
-		}
-	}
-	if err := archive.Close(); err != nil {
+	if err := contents.WriteTar(compressed); err != nil {
 		return err
 	}
 	return compressed.Close()
-}
-
-func addFolders(archive *tar.Writer, folder string, at time.Time, known map[string]bool) error {
-	if folder == "." || known[folder] {
-		return nil
-	}
-	if err := addFolders(archive, path.Dir(folder), at, known); err != nil {
-		return err
-	}
-	known[folder] = true
-	return archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: folder + "/", Mode: 0o755, ModTime: at, Format: tar.FormatPAX})
-}
-
-func addFile(archive *tar.Writer, name string, one pack.File, at time.Time) error {
-	file, err := os.Open(one.From)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	mode := int64(0o644)
-	if one.Program {
-		mode = 0o755
-	}
-	if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: info.Size(), ModTime: at, Format: tar.FormatPAX}); err != nil {
-		return err
-	}
-	_, err = io.Copy(archive, file)
-	return err
 }

@@ -71,7 +71,10 @@ func Show(ctx context.Context, s *stack.Stack, form string) error {
 // examine checks everything.
 func examine(ctx context.Context, s *stack.Stack) []Finding {
 	d := examiner{s}
-	findings := []Finding{d.examineGo(ctx)}
+	var findings []Finding
+	if !project.Packaged() {
+		findings = append(findings, d.examineGo(ctx))
+	}
 	findings = append(findings, d.examineNeeds(ctx)...)
 	findings = append(findings, d.examineDisk(), d.examineSockets(), d.examineLocalhost(ctx), d.examineState())
 	findings = append(findings, d.examinePorts()...)

@@ -50,7 +50,7 @@ type File struct {
 
 // needSources are the targets that are of no use without the sources.
 var needSources = []string{
-	"build", "test", "bench", "watch", "debug", "versions", "bump", "completion", "package", "demo:attest",
+	"build", "test", "bench", "watch", "debug", "versions", "bump", "completion", "package", "image", "demo:attest",
 }
 
 var plainVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$`)
@@ -148,7 +148,7 @@ func Archive(ctx context.Context, s *stack.Stack, b *build.Builder, version, fol
 	defer os.RemoveAll(staged)
 	step.Detail("links the programs")
 	contents := Contents{Folder: fmt.Sprintf("%s-%s-%s-%s", Command, version, runtime.GOOS, b.Architecture()), Time: at}
-	if contents.Files, err = files(ctx, s, b, staged); err != nil {
+	if contents.Files, err = Files(ctx, s, b, staged); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(contents)
@@ -168,8 +168,8 @@ func Archive(ctx context.Context, s *stack.Stack, b *build.Builder, version, fol
 	return file, err
 }
 
-// files lists what is handed out, after making in the folder staged what is not there yet.
-func files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string) ([]File, error) {
+// Files lists what is handed out, after making in the folder staged what is not there yet.
+func Files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string) ([]File, error) {
 	flags := fmt.Sprintf("-s -w -X %s/magefiles/internal/project.Command=%s", project.Module, Command)
 	var own []string
 	var list []File

@@ -28,6 +28,9 @@ const (
 	PKCS11Module Need = "the SoftHSM 2 module"
 )
 
+// RootFS is what only an image of the stack needs: a program that makes a root file system of Debian's packages.
+const RootFS Need = "mmdebstrap"
+
 // Needs lists every need.
 func Needs() []Need { return []Need{CCompiler, MariaDB, PKCS11Module} }
 
@@ -55,7 +58,7 @@ var systems = map[string]System{
 		Name:   "Debian or Ubuntu",
 		update: []string{"apt-get", "update"}, install: []string{"apt-get", "install", "-y", "--no-install-recommends"}, asRoot: true,
 		// The core packages hold the programs and start no service.
-		packages: map[Need][]string{CCompiler: {"gcc", "libc6-dev"}, MariaDB: {"mariadb-server-core", "mariadb-client-core"}, PKCS11Module: {"libsofthsm2"}},
+		packages: map[Need][]string{CCompiler: {"gcc", "libc6-dev"}, MariaDB: {"mariadb-server-core", "mariadb-client-core"}, PKCS11Module: {"libsofthsm2"}, RootFS: {"mmdebstrap"}},
 		modules:  []string{"/usr/lib/softhsm/libsofthsm2.so"},
 	},
 	"fedora": {
@@ -93,6 +96,40 @@ var systems = map[string]System{
 // errUnknownSystem says that the system is none of those whose package manager is known here.
 var errUnknownSystem = errors.New("this system's package manager is not known here")
 
+// DebianPackages are the names of Debian's packages that hold needs.
+func DebianPackages(needs []Need) []string {
+	var packages []string
+	for _, need := range needs {
+		packages = append(packages, systems["debian"].packages[need]...)
+	}
+	return packages
+}
+
+// DebianRelease is the codename of the Debian that this process runs on, such as bookworm (VERSION_CODENAME in os-release(5)); empty on
+// other systems.
+func DebianRelease() string {
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return ""
+	}
+	fields := releaseFields(string(release))
+	if fields["ID"] != "debian" {
+		return ""
+	}
+	return fields["VERSION_CODENAME"]
+}
+
+// releaseFields are the fields of an os-release(5) file, by name.
+func releaseFields(release string) map[string]string {
+	fields := map[string]string{}
+	for lines := bufio.NewScanner(strings.NewReader(release)); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), "="); ok {
+			fields[name] = strings.Trim(value, `"'`)
+		}
+	}
+	return fields
+}
+
 // Current is the system that this process runs on.
 func Current() (System, error) {
 	release, err := os.ReadFile("/etc/os-release")
@@ -110,12 +147,7 @@ func current(goos, release string) (System, error) {
 	case "freebsd", "netbsd", "openbsd":
 		return systems[goos], nil
 	}
-	fields := map[string]string{}
-	for lines := bufio.NewScanner(strings.NewReader(release)); lines.Scan(); {
-		if name, value, ok := strings.Cut(lines.Text(), "="); ok {
-			fields[name] = strings.Trim(value, `"'`)
-		}
-	}
+	fields := releaseFields(release)
 	// A distribution's own ID first, then those that it takes after, the closest first.
 	for _, id := range append([]string{fields["ID"]}, strings.Fields(fields["ID_LIKE"])...) {
 		switch id {
@@ -271,6 +303,9 @@ func Missing(needs []Need) []Need {
 			return FindMariaDB() != "" && FindMariaDBInstaller(FindMariaDB()) != ""
 		case PKCS11Module:
 			return FindPKCS11Module() != ""
+		case RootFS:
+			_, err := exec.LookPath("mmdebstrap")
+			return err == nil
 		default:
 			panic(fmt.Sprintf("platform: no such need: %q", need))
 		}

@@ -17,6 +17,7 @@ import (
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Require installs the needs that the system lacks, if that is allowed without asking. Otherwise the error says how to
@@ -61,10 +62,10 @@ func (s *Stack) Require(ctx context.Context, needs ...platform.Need) error {
 	return nil
 }
 
-// Needs are what the stack needs of the system.
+// Needs are what the stack needs of the system. What was built elsewhere needs no compiler here.
 func (s *Stack) Needs() []platform.Need {
 	return slices.DeleteFunc(platform.Needs(), func(need platform.Need) bool {
-		return need == platform.MariaDB && !s.Config.HasDatabase()
+		return need == platform.MariaDB && !s.Config.HasDatabase() || need == platform.CCompiler && project.Packaged()
 	})
 }
 

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sigstore-local/magefiles/internal/image"
+	"sigstore-local/magefiles/internal/pack"
+	"sigstore-local/magefiles/internal/platform"
+)
+
+// Image makes a container image that holds the whole stack, pushes it to the stack's registry, and signs it there, with its SBOM and its
+// provenance. It needs Debian, but no Docker.
+func Image(
+	ctx context.Context,
+	version *string, // the image's version; what git says of the checkout if not given
+	o *string, // an archive to write it into, for docker load, podman load and ctr images import, in place of the registry
+) error {
+	s, err := load()
+	if err != nil {
+		return err
+	}
+	named, err := pack.Version(ctx, s.Config.Root, version)
+	if err != nil {
+		return err
+	}
+	file := ""
+	if o != nil {
+		file = fromUser(*o)
+	}
+	if err := s.Require(ctx, platform.RootFS); err != nil {
+		return err
+	}
+	if err := needs(ctx, requireAll); err != nil {
+		return err
+	}
+	if err := needs(ctx, append(bundleServices(s.Config), Registry.Start)...); err != nil {
+		return err
+	}
+	staged, err := os.MkdirTemp(filepath.Join(s.Config.State, "tmp"), "image")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(staged)
+	began := time.Now()
+	reference, sbom, _, err := image.Build(ctx, s.Stack, named, file, staged)
+	if err != nil {
+		return err
+	}
+	provenance := filepath.Join(staged, "provenance.json")
+	if err := image.Provenance(ctx, s.Stack, named, sbom, provenance, began); err != nil {
+		return err
+	}
+	verify, err := image.Sign(ctx, s.Stack, reference, sbom, provenance)
+	if err != nil {
+		return err
+	}
+	for _, line := range verify {
+		s.Console.Printf("To verify it: %s", line)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"sigstore-local/magefiles/internal/client"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/stack"
+)
+
+// Sign signs an image keyless, by the running stack as its user, with its bill of materials and its provenance, both in files, and returns
+// the commands that verify these. If the image is in the registry, its signatures are there too; if it is in a file, each statement is in
+// a bundle beside that.
+func Sign(ctx context.Context, s *stack.Stack, reference, sbom, provenance string) (verify []string, err error) {
+	step := s.Console.Step("sign")
+	defer func() {
+		if err != nil {
+			step.Fail()
+			return
+		}
+		step.Done("%s signed it, its SBOM and its provenance", s.Config.Email)
+	}()
+	inFile := filepath.IsAbs(reference)
+	env, err := s.ClientProcess(os.Environ(), client.Trusts(s.Config)[0])
+	if inFile {
+		env, err = s.ClientProcess(os.Environ(), client.Root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	token, err := stack.IDToken(ctx, s.Config, s.Config.Email)
+	if err != nil {
+		return nil, err
+	}
+	cosign := func(args ...string) error {
+		_, err := command.Combined(ctx, command.New(ctx, s.Config.Home(), append(env, "COSIGN_IDENTITY_TOKEN="+token), s.Config.Program("cosign"), args...))
+		return err
+	}
+	identity := []string{"--certificate-identity=" + s.Config.Email, "--certificate-oidc-issuer=" + s.Config.Issuer()}
+	trust := []string{"--trusted-root", s.Config.Trust("trusted_root.json")}
+	if s.Config.Stack.Includes(config.Tiles) {
+		trust = append(trust, "--use-signed-timestamps")
+	}
+	line := func(words ...string) { verify = append(verify, shellescape.QuoteCommand(words)) }
+	if !inFile {
+		if err := cosign("sign", reference); err != nil {
+			return nil, err
+		}
+		line(append(append([]string{"cosign", "verify"}, identity...), reference)...)
+	}
+	for _, one := range []struct{ kind, file, suffix string }{{"spdxjson", sbom, ".spdx.sigstore.json"}, {"slsaprovenance1", provenance, ".provenance.sigstore.json"}} {
+		if !inFile {
+			if err := cosign("attest", "--type", one.kind, "--predicate", one.file, reference); err != nil {
+				return nil, err
+			}
+			line(append(append([]string{"cosign", "verify-attestation", "--type", one.kind}, identity...), reference)...)
+			continue
+		}
+		args := []string{"attest-blob", "--type", one.kind, "--predicate", one.file, "--bundle", reference + one.suffix}
+		check := append([]string{"cosign", "verify-blob-attestation", "--type", one.kind}, append(identity, trust...)...)
+		if s.Config.Stack != config.Tiles {
+			// Version 3 of cosign knows no other format.
+			args, check = append(args, "--new-bundle-format"), append(check, "--new-bundle-format")
+		}
+		if err := cosign(append(args, reference)...); err != nil {
+			return nil, err
+		}
+		line(append(check, "--bundle", reference+one.suffix, reference)...)
+	}
+	return verify, nil
+}
+
+// Provenance writes a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) about an image: from which sources and
+// packages this project has made it.
+func Provenance(ctx context.Context, s *stack.Stack, version, sbom, file string, began time.Time) error {
+	bill, err := os.ReadFile(sbom)
+	if err != nil {
+		return err
+	}
+	type object = map[string]any
+	dependencies := []object{{"name": "the bill of materials", "uri": "https://spdx.dev/Document", "digest": object{"sha256": fmt.Sprintf("%x", sha256.Sum256(bill))}}}
+	// A copy of the sources without git has no commit.
+	if commit, err := command.Output(ctx, command.New(ctx, s.Config.Root, os.Environ(), "git", "rev-parse", "HEAD")); err == nil {
+		dependencies = append(dependencies, object{"name": "the sources", "digest": object{"gitCommit": strings.TrimSpace(commit)}})
+	}
+	text, err := json.MarshalIndent(object{
+		"buildDefinition": object{
+			"buildType":            "https://" + project.Module + "/image",
+			"externalParameters":   object{"version": version, "stack": s.Config.Stack},
+			"resolvedDependencies": dependencies,
+		},
+		"runDetails": object{
+			"builder":  object{"id": "https://" + project.Module},
+			"metadata": object{"startedOn": began.UTC().Format(time.RFC3339), "finishedOn": time.Now().UTC().Format(time.RFC3339)},
+		},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o644)
+}

@@ -1,0 +1,189 @@
+// Package image makes a container image that holds a whole stack, with a bill of its materials and its provenance.
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/pack"
+	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
+	"sigstore-local/magefiles/internal/stack"
+)
+
+// Where things are in an image.
+const (
+	Folder = "/opt/" + pack.Command     // the programs
+	State  = "/var/lib/" + pack.Command // the stack's folder, on a volume
+)
+
+// User is the ID of the user, and of the group, that the stack runs as in an image.
+const User = 65532
+
+// Contents is what an image holds, for the program that puts it together.
+type Contents struct {
+	Reference string    `json:"reference"` // of the image, with its tag
+	File      string    `json:"file"`      // the archive to write; empty to push to the registry that Reference names
+	SBOM      string    `json:"sbom"`      // the file to write the bill of materials into
+	Time      time.Time `json:"time"`      // of each file
+	Arch      string    `json:"arch"`      // as Go names it
+	Version   string    `json:"version"`
+
+	Root     string        `json:"root"`     // a tar archive with the files of Debian's packages
+	Packages string        `json:"packages"` // the folder of these packages' .deb files
+	Programs [][]pack.File `json:"programs"` // the files of each further layer, below Folder
+
+	Env    []string          `json:"env"`    // NAME=value
+	Ports  []int             `json:"ports"`  // by which clients reach the stack
+	Labels map[string]string `json:"labels"` // https://github.com/opencontainers/image-spec/blob/main/annotations.md
+}
+
+// Made is an image that was made.
+type Made struct {
+	Digest string           `json:"digest"` // of its manifest: sha256:…
+	Layers map[string]int64 `json:"layers"` // their compressed sizes in bytes, by what is in them
+}
+
+// needsPrograms are the packages with what the shell script mariadb-install-db calls.
+var needsPrograms = []string{"coreutils", "dash", "hostname", "sed"}
+
+// Build makes an image of the stack s, called version, and pushes it to the stack's registry, or writes it to a file if that is not
+// empty. It returns the image's reference, by digest if it was pushed, and the file that holds its bill of materials, in the folder
+// staged.
+func Build(ctx context.Context, s *stack.Stack, version, file, staged string) (reference, sbom string, made Made, err error) {
+	release := platform.DebianRelease()
+	if release == "" {
+		return "", "", Made{}, errors.New("this system is not Debian, of whose packages an image is made: the programs in it need the C library that they were built with")
+	}
+	at, err := pack.Time(ctx, s.Config.Root, os.Getenv)
+	if err != nil {
+		return "", "", Made{}, err
+	}
+	step := s.Console.Step("image")
+	defer func() {
+		if err != nil {
+			step.Fail()
+			return
+		}
+		var sizes []string
+		total := int64(0)
+		for _, name := range []string{baseLayer, upstreamLayer, ownLayer} {
+			total += made.Layers[name]
+			sizes = append(sizes, fmt.Sprintf("%s %d", name, made.Layers[name]/1e6))
+		}
+		step.Done("%s is %d MB compressed: %s", reference, total/1e6, strings.Join(sizes, ", "))
+	}()
+	c := Contents{
+		Reference: s.Config.Image(pack.Command) + ":" + tag(version), File: file, SBOM: filepath.Join(staged, "sbom.spdx.json"), Time: at,
+		Arch: runtime.GOARCH, Version: version, Root: filepath.Join(staged, "root.tar"), Packages: filepath.Join(staged, "archives"),
+		Labels: map[string]string{
+			"org.opencontainers.image.title":       pack.Command,
+			"org.opencontainers.image.description": "A whole Sigstore: Fulcio, Rekor, a CT log, a timestamp authority, Dex, a registry",
+			"org.opencontainers.image.version":     version,
+			"org.opencontainers.image.licenses":    "Apache-2.0",
+			"org.opencontainers.image.created":     at.Format(time.RFC3339),
+		},
+	}
+	if file != "" {
+		c.Reference = "localhost/" + pack.Command + ":" + tag(version)
+	}
+	c.Env = []string{
+		"PATH=" + Folder + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"SIGLOCAL_STATE=" + State, "SIGLOCAL_STACK=" + string(s.Config.Stack), "SIGLOCAL_LISTEN=" + string(config.ListenAll),
+		"SIGLOCAL_INSTALL=" + string(config.InstallNever),
+	}
+	defaults, err := config.Load(s.Config.Root, []string{"SIGLOCAL_STATE=" + State}, s.Parts()...)
+	if err != nil {
+		return "", "", Made{}, err
+	}
+	for _, one := range s.All() {
+		for _, port := range config.PublicPorts(one.Listens) {
+			c.Ports = append(c.Ports, defaults.Port(port))
+		}
+	}
+	slices.Sort(c.Ports)
+	step.Detail("gets the packages of %s", release)
+	if err := root(ctx, s, c, release, staged); err != nil {
+		return "", "", Made{}, err
+	}
+	step.Detail("links the programs")
+	files, err := pack.Files(ctx, s, s.Builder(), staged)
+	if err != nil {
+		return "", "", Made{}, err
+	}
+	// What changes with each commit of this project is a layer of its own.
+	own := func(one pack.File) bool {
+		return strings.HasPrefix(one.From, staged) || strings.HasPrefix(one.From, filepath.Join(s.Config.Root, "templates"))
+	}
+	c.Programs = [][]pack.File{
+		slices.DeleteFunc(slices.Clone(files), own),
+		slices.DeleteFunc(slices.Clone(files), func(one pack.File) bool { return !own(one) }),
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return "", "", Made{}, err
+	}
+	description := filepath.Join(staged, "image.json")
+	if err := os.WriteFile(description, text, 0o600); err != nil {
+		return "", "", Made{}, err
+	}
+	assembler := filepath.Join(staged, "image")
+	compile := command.New(ctx, s.Config.Root, build.Env(os.Environ(), false), "go", "build", "-o", assembler, project.Module+"/magefiles/cmd/image")
+	if _, err := command.Output(ctx, compile); err != nil {
+		return "", "", Made{}, err
+	}
+	step.Detail("compresses the layers")
+	said, err := command.OwnOutput(ctx, command.New(ctx, s.Config.Root, os.Environ(), assembler, description))
+	if err != nil {
+		return "", "", Made{}, err
+	}
+	if err := json.Unmarshal([]byte(said), &made); err != nil {
+		return "", "", Made{}, err
+	}
+	if reference = file; file == "" {
+		reference = s.Config.Image(pack.Command) + "@" + made.Digest
+	}
+	return reference, c.SBOM, made, nil
+}
+
+// The names of an image's layers.
+const (
+	baseLayer     = "Debian's packages"
+	upstreamLayer = "Sigstore's programs"
+	ownLayer      = "this project's programs"
+)
+
+// LayerNames are the names of an image's layers, from the lowest up.
+func LayerNames() []string { return []string{baseLayer, upstreamLayer, ownLayer} }
+
+// tag is version as a tag, in which a plus sign cannot be (https://github.com/opencontainers/distribution-spec, "Pulling manifests").
+func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
+
+// root gets the packages that the stack runs with, and unpacks them into an archive. Nothing in them is run, so an ordinary user can
+// do this, and the same packages give the same bytes.
+func root(ctx context.Context, s *stack.Stack, c Contents, release, staged string) error {
+	needs := slices.DeleteFunc(s.Needs(), func(need platform.Need) bool { return need == platform.CCompiler })
+	packages := append([]string{"base-files", "ca-certificates"}, platform.DebianPackages(needs)...)
+	if s.Config.HasDatabase() {
+		packages = append(packages, needsPrograms...)
+	}
+	make := command.New(ctx, staged, append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(c.Time.Unix(), 10)),
+		"mmdebstrap", "--quiet", "--variant=extract", "--include="+strings.Join(packages, ","), "--extract-hook=copy-out /var/cache/apt/archives "+shellescape.Quote(staged),
+		release, c.Root)
+	_, err := command.Combined(ctx, make)
+	return err
+}
