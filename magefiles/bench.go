@@ -11,7 +11,7 @@ import (
 func Bench(
 	ctx context.Context,
 	o *string, // the form of the output: table or json
-	only *string, // what to measure, with commas between: start, stop, build, demo, keyless, upload, growth, idle, commands, tiles-start, tiles-keyless, tiles-upload, tiles-growth, page; if not given, all but build, of which each run takes half an hour
+	only *string, // what to measure, with commas between: start, stop, build, demo, keyless, upload, growth, idle, commands, tiles-start, tiles-keyless, tiles-upload, tiles-growth, page, handout; if not given, all but build, of which each run takes half an hour
 	runs *int, // how often each figure is measured; 5 if not given
 	entries *int, // how many entries a log is filled with for growth, tiles-growth and page; 10000 if not given
 ) error {

@@ -18,6 +18,9 @@ func Image(
 	version *string, // the image's version; what git says of the checkout if not given
 	o *string, // an archive to write it into, for docker load, podman load and ctr images import, in place of the registry
 ) error {
+	if err := image.Possible(); err != nil {
+		return err
+	}
 	s, err := load()
 	if err != nil {
 		return err

@@ -196,6 +196,37 @@ func TestTheOffsetReachesEveryArgumentAndTemplate(t *testing.T) {
 	}
 }
 
+// Those are each public port of a service, in its arguments or in a template.
+func TestWhatClientsReachListensOnAllAddressesIfSoSet(t *testing.T) {
+	for _, setting := range []string{"loopback", "all"} {
+		c := testConfig(t, "SIGLOCAL_LISTEN="+setting, "SIGLOCAL_STATE="+t.TempDir())
+		if err := statedir.MakeFolders(c); err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		templates, err := filepath.Glob("../templates/*.tmpl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range templates {
+			content, err := service.Render(c, strings.TrimSuffix(filepath.Base(file), ".tmpl"), service.StandIns(), statedir.Secret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.Write(content)
+		}
+		ports := 0
+		for _, s := range services(c) {
+			text.WriteString(strings.Join(s.Args, "\n") + "\n")
+			ports += len(config.PublicPorts(s.Listens))
+		}
+		want := map[string]int{"loopback": 0, "all": ports}[setting]
+		if got := strings.Count(text.String(), "0.0.0.0"); got != want || ports < 10 {
+			t.Errorf("SIGLOCAL_LISTEN=%s: %d of %d ports are on all addresses", setting, got, ports)
+		}
+	}
+}
+
 func TestACheckoutOfDexShowsItsOwnPages(t *testing.T) {
 	c := testConfig(t)
 	c.State = t.TempDir()

@@ -66,6 +66,16 @@ func TestTheLoop(t *testing.T) {
 		}
 		s.must("demo:bundle")
 	})
+	t.Run("an archive of everything has it", func(t *testing.T) {
+		s := s.in(t)
+		folder := t.TempDir()
+		s.must("package", "-version=0", "-o="+folder)
+		packed := filepath.Join(folder, "sigstore-local-0-linux-amd64")
+		unpack(t, packed+".tar.zst", folder)
+		if s.read(filepath.Join(packed, "bin", "rekor-tiles")) != s.read(filepath.Join(s.config.State, "checkouts", "rekor-tiles", "rekor-tiles")) {
+			t.Error("the archive has another program than the stack")
+		}
+	})
 	t.Run("what does not compile leaves what runs alone", func(t *testing.T) {
 		s := s.in(t)
 		running := s.pids()["rekor-tiles"]

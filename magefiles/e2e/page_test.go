@@ -88,20 +88,30 @@ func (p pageBrowser) open(path string) {
 // evaluate is the value of a script as text. A promise is waited for.
 func (p pageBrowser) evaluate(script string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
-	defer cancel()
-	value, err := chromedp.Run(ctx, chromedp.Evaluate[string]("(async () => String(await ("+script+")))()", chromedp.EvalAwaitPromise))
+	value, err := p.value(script)
 	if err != nil {
 		p.t.Fatalf("%s: %v", script, err)
 	}
 	return value
 }
 
-// until waits until a script is true.
+func (p pageBrowser) value(script string) (string, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[string]("(async () => String(await ("+script+")))()", chromedp.EvalAwaitPromise))
+}
+
+// until waits until a script is true. A page that is loaded anew meanwhile ends the script, and is asked again.
 func (p pageBrowser) until(script string, most time.Duration) {
 	p.t.Helper()
-	for end := time.Now().Add(most); p.evaluate(script) != "true"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+	for end := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
+		value, err := p.value(script)
+		switch {
+		case value == "true":
+			return
+		case err != nil && !strings.Contains(err.Error(), "navigated or closed"):
+			p.t.Fatalf("%s: %v", script, err)
+		case time.Now().After(end):
 			p.t.Fatalf("this is not so after %s: %s\n%s", most, script, p.text())
 		}
 	}

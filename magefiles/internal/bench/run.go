@@ -37,6 +37,7 @@ var benchmarks = []struct {
 	{"tiles-upload", (*benchmark).tilesUpload},
 	{"tiles-growth", (*benchmark).tilesGrowth},
 	{"page", (*benchmark).page},
+	{"handout", (*benchmark).handout},
 }
 
 // Options say what is measured, and how often.

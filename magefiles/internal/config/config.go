@@ -508,7 +508,9 @@ func (c Config) checkHost() error {
 	if err != nil {
 		return err
 	}
-	if origin, _, _ := strings.Cut(string(checkpoint), "\n"); origin != c.RekorV2Origin() {
+	// A checkpoint that is damaged is noticed when its log is started.
+	origin, _, whole := strings.Cut(string(checkpoint), "\n")
+	if whole && plainHost.MatchString(origin) && origin != c.RekorV2Origin() {
 		return fmt.Errorf("SIGLOCAL_HOST is %q, and Rekor v2's log in %s was begun as that of %q, which each of its checkpoints says: set SIGLOCAL_HOST=%s, or name another folder with SIGLOCAL_STATE",
 			c.Host, c.State, origin, origin)
 	}

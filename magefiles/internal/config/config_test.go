@@ -101,6 +101,14 @@ func TestClientsElsewhereHaveOtherNamesThanThoseHere(t *testing.T) {
 	if _, err := load(); err == nil || !strings.Contains(err.Error(), `SIGLOCAL_HOST is "localhost"`) || !strings.Contains(err.Error(), "SIGLOCAL_HOST=sigstore.test") {
 		t.Errorf("another name than the log's: %v", err)
 	}
+	for _, damaged := range []string{"", "\x00\x01\n1\n", "sigstore.te"} {
+		if err := os.WriteFile(filepath.Join(c.Data("rekor-tiles"), "checkpoint"), []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := load(); err != nil {
+			t.Errorf("the checkpoint %q, whose damage the start of the log notices: %v", damaged, err)
+		}
+	}
 }
 
 func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {

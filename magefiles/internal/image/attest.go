@@ -12,6 +12,7 @@ import (
 
 	"al.essio.dev/pkg/shellescape"
 
+	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
@@ -32,10 +33,11 @@ func Sign(ctx context.Context, s *stack.Stack, reference, sbom, provenance strin
 		step.Done("%s signed it, its SBOM and its provenance", s.Config.Email)
 	}()
 	inFile := filepath.IsAbs(reference)
-	env, err := s.ClientProcess(os.Environ(), client.Trusts(s.Config)[0])
+	kind := client.Trusts(s.Config)[0]
 	if inFile {
-		env, err = s.ClientProcess(os.Environ(), client.Root)
+		kind = client.Root
 	}
+	env, err := s.ClientProcess(os.Environ(), kind)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +95,15 @@ func Provenance(ctx context.Context, s *stack.Stack, version, sbom, file string,
 	// A copy of the sources without git has no commit.
 	if commit, err := command.Output(ctx, command.New(ctx, s.Config.Root, os.Environ(), "git", "rev-parse", "HEAD")); err == nil {
 		dependencies = append(dependencies, object{"name": "the sources", "digest": object{"gitCommit": strings.TrimSpace(commit)}})
+	}
+	for name := range s.Config.Checkouts {
+		source, err := s.Source(name)
+		if err != nil {
+			return err
+		}
+		for program := range source.Programs {
+			dependencies = append(dependencies, object{"name": program, "annotations": object{"from": build.From(s.Config, s.Config.Program(program))}})
+		}
 	}
 	text, err := json.MarshalIndent(object{
 		"buildDefinition": object{

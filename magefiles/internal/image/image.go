@@ -61,14 +61,18 @@ type Made struct {
 // needsPrograms are the packages with what the shell script mariadb-install-db calls.
 var needsPrograms = []string{"coreutils", "dash", "hostname", "sed"}
 
+// Possible is an error if no image can be made on this system.
+func Possible() error {
+	if platform.DebianRelease() == "" {
+		return errors.New("this system is not Debian, of whose packages an image is made: the programs in it need the C library that they were built with")
+	}
+	return nil
+}
+
 // Build makes an image of the stack s, called version, and pushes it to the stack's registry, or writes it to a file if that is not
 // empty. It returns the image's reference, by digest if it was pushed, and the file that holds its bill of materials, in the folder
 // staged.
 func Build(ctx context.Context, s *stack.Stack, version, file, staged string) (reference, sbom string, made Made, err error) {
-	release := platform.DebianRelease()
-	if release == "" {
-		return "", "", Made{}, errors.New("this system is not Debian, of whose packages an image is made: the programs in it need the C library that they were built with")
-	}
 	at, err := pack.Time(ctx, s.Config.Root, os.Getenv)
 	if err != nil {
 		return "", "", Made{}, err
@@ -116,8 +120,8 @@ func Build(ctx context.Context, s *stack.Stack, version, file, staged string) (r
 		}
 	}
 	slices.Sort(c.Ports)
-	step.Detail("gets the packages of %s", release)
-	if err := root(ctx, s, c, release, staged); err != nil {
+	step.Detail("gets Debian's packages")
+	if err := root(ctx, s, c, staged); err != nil {
 		return "", "", Made{}, err
 	}
 	step.Detail("links the programs")
@@ -175,7 +179,7 @@ func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 
 // root gets the packages that the stack runs with, and unpacks them into an archive. Nothing in them is run, so an ordinary user can
 // do this, and the same packages give the same bytes.
-func root(ctx context.Context, s *stack.Stack, c Contents, release, staged string) error {
+func root(ctx context.Context, s *stack.Stack, c Contents, staged string) error {
 	needs := slices.DeleteFunc(s.Needs(), func(need platform.Need) bool { return need == platform.CCompiler })
 	packages := append([]string{"base-files", "ca-certificates"}, platform.DebianPackages(needs)...)
 	if s.Config.HasDatabase() {
@@ -183,7 +187,7 @@ func root(ctx context.Context, s *stack.Stack, c Contents, release, staged strin
 	}
 	make := command.New(ctx, staged, append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(c.Time.Unix(), 10)),
 		"mmdebstrap", "--quiet", "--variant=extract", "--include="+strings.Join(packages, ","), "--extract-hook=copy-out /var/cache/apt/archives "+shellescape.Quote(staged),
-		release, c.Root)
+		platform.DebianRelease(), c.Root)
 	_, err := command.Combined(ctx, make)
 	return err
 }

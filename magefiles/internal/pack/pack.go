@@ -175,8 +175,13 @@ func Files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string)
 	var list []File
 	for _, pkg := range s.Programs() {
 		name, importPath := build.Program(pkg)
+		source, fromCheckout := s.Config.CheckedOut(name)
 		switch {
 		case needsGo(pkg):
+		case fromCheckout && b.Architecture() != runtime.GOARCH:
+			return nil, fmt.Errorf("%s names a checkout, which is built for %s alone", source.Variable(), runtime.GOARCH)
+		case fromCheckout:
+			list = append(list, File{Name: "bin/" + name, From: s.Config.Program(name), Program: true})
 		case isOwn(pkg):
 			// This project's own programs say what a person types.
 			own = append(own, importPath)
