@@ -29,7 +29,8 @@ func (b *benchmark) handout(ctx context.Context) error {
 }
 
 func (b *benchmark) handoutOf(ctx context.Context, r *rig, of setup) (err error) {
-	folder, err := os.MkdirTemp(r.Config.State+"/tmp", "handout")
+	// The rig's own folders are wiped between its starts, and Podman takes no path longer than 50 characters.
+	folder, err := os.MkdirTemp("", "sl")
 	if err != nil {
 		return err
 	}
@@ -55,10 +56,10 @@ func (b *benchmark) handoutOf(ctx context.Context, r *rig, of setup) (err error)
 		return fmt.Errorf("the archive holds the programs %q: %w", programs, err)
 	}
 	c, err := b.container(ctx, r, of, folder)
+	defer func() { err = errors.Join(err, c.remove()) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.remove()) }()
 	checkout, archive, image := Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}
 	for run := range b.Runs {
 		b.step.Detail("run %d of %d", run+1, b.Runs)
