@@ -393,8 +393,9 @@ func runImages(t *testing.T, dir string) {
 	t.Run("a client in another container reaches it by a host name", func(t *testing.T) {
 		p := podman{t, dir}
 		const host = "sigstore.test"
-		p.start("second", "2", "--env", "SIGLOCAL_LISTEN=all", "--env", "SIGLOCAL_HOST="+host)
+		p.start("second", "2", "--env", "SIGLOCAL_LISTEN=all", "--env", "SIGLOCAL_HOST="+host, "--health-cmd", `["sigstore-local","status","-all"]`)
 		defer p.must("rm", "--force", "--volumes", "second")
+		p.must("healthcheck", "run", "second")
 		address := p.must("inspect", "--format={{.NetworkSettings.IPAddress}}", "second")
 		token := p.exec("second", "dex:token")
 		trust := t.TempDir()
