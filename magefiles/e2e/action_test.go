@@ -148,10 +148,23 @@ func TestTheWorkflowInTheDocsIsRight(t *testing.T) {
 	if block == nil {
 		t.Fatal("docs/clients.md has no workflow")
 	}
+	files := map[string]string{".github/workflows/sign.yml": block[1], "sigstore-local/action.yml": s.read(filepath.Join(s.config.Root, "action.yml"))}
+	if out := s.actionlint(files); out.code != 0 {
+		t.Errorf("%s", out)
+	}
+	// It does read the action: an input that is not there is found.
+	files[".github/workflows/sign.yml"] = strings.Replace(block[1], "with: {stack: tiles}", "with: {stacks: tiles}", 1)
+	if out := s.actionlint(files); out.code == 0 || !strings.Contains(out.stdout, `"stacks"`) {
+		t.Errorf("a wrong input is not found: %s", out)
+	}
+}
+
+// actionlint has actionlint read the workflows of a repository with the given files.
+func (s *stack) actionlint(files map[string]string) result {
+	t := s.t
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{
-		".github/workflows/sign.yml": block[1], "sigstore-local/action.yml": s.read(filepath.Join(s.config.Root, "action.yml")), ".git/HEAD": "ref: refs/heads/main\n",
-	} {
+	for name, text := range files {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -160,21 +173,15 @@ func TestTheWorkflowInTheDocsIsRight(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Not pinned as a tool of this module: it does not compile with the version of a YAML library that others here need.
-	s.env = append(s.env, "GOBIN="+dir)
-	out := s.run(dir, "go", "install", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12")
-	if out.code != 0 {
-		t.Fatalf("%s", out)
-	}
-	if out = s.run(dir, filepath.Join(dir, "actionlint"), "-no-color"); out.code != 0 {
-		t.Errorf("%s", out)
-	}
-	// It does read the action: an input that is not there is found.
-	workflow := filepath.Join(dir, ".github", "workflows", "sign.yml")
-	if err := os.WriteFile(workflow, []byte(strings.Replace(block[1], "with: {stack: tiles}", "with: {stacks: tiles}", 1)), 0o600); err != nil {
+	// By this it knows the repository's folder.
+	if err := os.Mkdir(filepath.Join(dir, ".git"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if out = s.run(dir, filepath.Join(dir, "actionlint"), "-no-color"); out.code == 0 || !strings.Contains(out.stdout, `"stacks"`) {
-		t.Errorf("a wrong input is not found: %s", out)
+	// Not pinned as a tool of this module: it does not compile with the version of a YAML library that others here need.
+	tool := *s
+	tool.env = append(slices.Clone(s.env), "GOBIN="+dir)
+	if out := tool.run(dir, "go", "install", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"); out.code != 0 {
+		t.Fatalf("%s", out)
 	}
+	return s.run(dir, filepath.Join(dir, "actionlint"), "-no-color")
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"sigstore-local/magefiles/internal/config"
 )
@@ -268,21 +266,10 @@ func installSigstoreJS(t *testing.T) string {
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "sigstore-js"))); err != nil {
 		t.Fatal(err)
 	}
-	// npm waits minutes for a connection that went silent, and does not try again.
-	for attempt := 1; ; attempt++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-		cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-timeout=20000", "--maxsockets=4")
-		cmd.Dir, cmd.WaitDelay = dir, time.Second
-		out, err := cmd.CombinedOutput()
-		cancel()
-		if err == nil {
-			return dir
-		}
-		t.Logf("npm ci, attempt %d: %v: %s", attempt, err, out)
-		if attempt == 4 {
-			t.Fatal("npm does not install sigstore-js")
-		}
+	if err := npmCI(dir); err != nil {
+		t.Fatal(err)
 	}
+	return dir
 }
 
 // graft is the JSON in the file into with the value at path from that in the file from.

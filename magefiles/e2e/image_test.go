@@ -86,7 +86,7 @@ func TestAnImage(t *testing.T) {
 
 	args := []string{"-n", "sh", "-c", `ip link set lo up; exec "$@"`, "sh", os.Args[0], "-test.run=^TestAnImage$", "-test.v", "-test.timeout=10m"}
 	cmd := exec.CommandContext(t.Context(), "unshare", args...)
-	cmd.Env = append(os.Environ(), imagesIn+"="+dir, cosignAt+"="+s.config.Program("cosign"))
+	cmd.Env = append(os.Environ(), imagesIn+"="+dir, cosignAt+"="+s.config.Program("cosign"), npmAt+"="+npmForExamples(t))
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS") {
 		t.Errorf("%v:\n%s", err, out)
@@ -180,13 +180,18 @@ type podman struct {
 	dir string
 }
 
-func (p podman) run(args ...string) result {
+// command is Podman's command that knows only what is in that folder.
+func (p podman) command(ctx context.Context, args ...string) *exec.Cmd {
 	at := func(name string) string { return filepath.Join(p.dir, "podman", name) }
 	all := append([]string{"--root", at("root"), "--runroot", at("run"), "--tmpdir", at("tmp"), "--runtime", "runc", "--cgroup-manager", "cgroupfs",
 		"--network-config-dir", at("networks"), "--volumepath", at("volumes"), "--events-backend", "file"}, args...)
+	return exec.CommandContext(ctx, "podman", all...)
+}
+
+func (p podman) run(args ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "podman", all...)
+	cmd := p.command(ctx, args...)
 	var out, said syncBuffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	// What a container keeps open must not keep this waiting.
@@ -457,6 +462,7 @@ func runImages(t *testing.T, dir string) {
 			t.Errorf("%s", r)
 		}
 	})
+	t.Run("examples of docs/tests.md", func(t *testing.T) { p.examples(t) })
 }
 
 // killWhileSigning has four clients sign, kills the container, starts it again, and returns what was acknowledged.

@@ -53,9 +53,9 @@ func blocks(page, text string) ([]block, error) {
 				return nil, fmt.Errorf("%s:%d: of which commands is this the output?", page, line)
 			}
 			all[last].prints = content
-		case "yaml", "mermaid", "cue":
+		case "yaml", "mermaid", "cue", "go", "python", "js":
 		default:
-			return nil, fmt.Errorf("%s:%d: a block of %q is none of sh, text, yaml, mermaid, cue", page, line, kind)
+			return nil, fmt.Errorf("%s:%d: a block of %q is none of sh, text, yaml, mermaid, cue, go, python, js", page, line, kind)
 		}
 		if marked {
 			return nil, fmt.Errorf("%s:%d: no test runs a block of %q anyway", page, line, kind)
