@@ -48,15 +48,15 @@ func Image(
 	}
 	defer os.RemoveAll(staged)
 	began := time.Now()
-	reference, sbom, _, err := image.Build(ctx, s.Stack, named, file, staged)
+	made, err := image.Build(ctx, s.Stack, named, file, staged)
 	if err != nil {
 		return err
 	}
 	provenance := filepath.Join(staged, "provenance.json")
-	if err := image.Provenance(ctx, s.Stack, named, sbom, provenance, began); err != nil {
+	if err := image.Provenance(ctx, s.Stack, named, made, provenance, began); err != nil {
 		return err
 	}
-	verify, err := image.Sign(ctx, s.Stack, reference, sbom, provenance)
+	verify, err := image.Sign(ctx, s.Stack, made, provenance)
 	if err != nil {
 		return err
 	}

@@ -20,10 +20,10 @@ import (
 	"sigstore-local/magefiles/internal/stack"
 )
 
-// Sign signs an image keyless, by the running stack as its user, with its bill of materials and its provenance, both in files, and returns
-// the commands that verify these. If the image is in the registry, its signatures are there too; if it is in a file, each statement is in
-// a bundle beside that.
-func Sign(ctx context.Context, s *stack.Stack, reference, sbom, provenance string) (verify []string, err error) {
+// Sign signs an image keyless, by the running stack as its user, with its bill of materials and its provenance, which is in a file, and
+// returns the commands that verify these. If the image is in the registry, its signatures are there too; if it is in an archive, each
+// statement is in a bundle beside that.
+func Sign(ctx context.Context, s *stack.Stack, image Image, provenance string) (verify []string, err error) {
 	step := s.Console.Step("sign")
 	defer func() {
 		if err != nil {
@@ -32,6 +32,7 @@ func Sign(ctx context.Context, s *stack.Stack, reference, sbom, provenance strin
 		}
 		step.Done("%s signed it, its SBOM and its provenance", s.Config.Email)
 	}()
+	reference := image.Reference
 	inFile := filepath.IsAbs(reference)
 	kind := client.Trusts(s.Config)[0]
 	if inFile {
@@ -61,7 +62,7 @@ func Sign(ctx context.Context, s *stack.Stack, reference, sbom, provenance strin
 		}
 		line(append(append([]string{"cosign", "verify"}, identity...), reference)...)
 	}
-	for _, one := range []struct{ kind, file, suffix string }{{"spdxjson", sbom, ".spdx.sigstore.json"}, {"slsaprovenance1", provenance, ".provenance.sigstore.json"}} {
+	for _, one := range []struct{ kind, file, suffix string }{{"spdxjson", image.SBOM, ".spdx.sigstore.json"}, {"slsaprovenance1", provenance, ".provenance.sigstore.json"}} {
 		if !inFile {
 			if err := cosign("attest", "--type", one.kind, "--predicate", one.file, reference); err != nil {
 				return nil, err
@@ -85,8 +86,8 @@ func Sign(ctx context.Context, s *stack.Stack, reference, sbom, provenance strin
 
 // Provenance writes a predicate of SLSA provenance (https://slsa.dev/spec/v1.0/provenance) about an image: from which sources and
 // packages this project has made it.
-func Provenance(ctx context.Context, s *stack.Stack, version, sbom, file string, began time.Time) error {
-	bill, err := os.ReadFile(sbom)
+func Provenance(ctx context.Context, s *stack.Stack, version string, image Image, file string, began time.Time) error {
+	bill, err := os.ReadFile(image.SBOM)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ type Contents struct {
 	Labels map[string]string `json:"labels"` // https://github.com/opencontainers/image-spec/blob/main/annotations.md
 }
 
-// Made is an image that was made.
+// Made is what the program that puts an image together says of it.
 type Made struct {
 	Digest string           `json:"digest"` // of its manifest: sha256:…
 	Layers map[string]int64 `json:"layers"` // their compressed sizes in bytes, by what is in them
@@ -69,65 +69,33 @@ func Possible() error {
 	return nil
 }
 
-// Build makes an image of the stack s, called version, and pushes it to the stack's registry, or writes it to a file if that is not
-// empty. It returns the image's reference, by digest if it was pushed, and the file that holds its bill of materials, in the folder
-// staged.
-func Build(ctx context.Context, s *stack.Stack, version, file, staged string) (reference, sbom string, made Made, err error) {
-	at, err := pack.Time(ctx, s.Config.Root, os.Getenv)
-	if err != nil {
-		return "", "", Made{}, err
-	}
+// Image is an image that Build has made.
+type Image struct {
+	Reference string // by digest; the path of the archive, if it is in one
+	SBOM      string // the file with its bill of materials
+}
+
+// Build makes an image of the stack s, called version, and pushes it to the stack's registry, or writes it to an archive, if that is not
+// empty. What it needs meanwhile, and the bill of materials, are in the folder staged.
+func Build(ctx context.Context, s *stack.Stack, version, archive, staged string) (made Image, err error) {
 	step := s.Console.Step("image")
 	defer func() {
 		if err != nil {
 			step.Fail()
-			return
 		}
-		var sizes []string
-		total := int64(0)
-		for _, name := range []string{baseLayer, upstreamLayer, ownLayer} {
-			total += made.Layers[name]
-			sizes = append(sizes, fmt.Sprintf("%s %d", name, made.Layers[name]/1e6))
-		}
-		step.Done("%s is %d MB compressed: %s", reference, total/1e6, strings.Join(sizes, ", "))
 	}()
-	c := Contents{
-		Reference: s.Config.Image(pack.Command) + ":" + tag(version), File: file, SBOM: filepath.Join(staged, "sbom.spdx.json"), Time: at,
-		Arch: runtime.GOARCH, Version: version, Root: filepath.Join(staged, "root.tar"), Packages: filepath.Join(staged, "archives"),
-		Labels: map[string]string{
-			"org.opencontainers.image.title":       pack.Command,
-			"org.opencontainers.image.description": "A whole Sigstore: Fulcio, Rekor, a CT log, a timestamp authority, Dex, a registry",
-			"org.opencontainers.image.version":     version,
-			"org.opencontainers.image.licenses":    "Apache-2.0",
-			"org.opencontainers.image.created":     at.Format(time.RFC3339),
-		},
-	}
-	if file != "" {
-		c.Reference = "localhost/" + pack.Command + ":" + tag(version)
-	}
-	c.Env = []string{
-		"PATH=" + Folder + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"SIGLOCAL_STATE=" + State, "SIGLOCAL_STACK=" + string(s.Config.Stack), "SIGLOCAL_LISTEN=" + string(config.ListenAll),
-		"SIGLOCAL_INSTALL=" + string(config.InstallNever),
-	}
-	defaults, err := config.Load(s.Config.Root, []string{"SIGLOCAL_STATE=" + State}, s.Parts()...)
+	c, err := contents(ctx, s, version, archive, staged)
 	if err != nil {
-		return "", "", Made{}, err
+		return Image{}, err
 	}
-	for _, one := range s.All() {
-		for _, port := range config.PublicPorts(one.Listens) {
-			c.Ports = append(c.Ports, defaults.Port(port))
-		}
-	}
-	slices.Sort(c.Ports)
 	step.Detail("gets Debian's packages")
 	if err := root(ctx, s, c, staged); err != nil {
-		return "", "", Made{}, err
+		return Image{}, err
 	}
 	step.Detail("links the programs")
 	files, err := pack.Files(ctx, s, s.Builder(), staged)
 	if err != nil {
-		return "", "", Made{}, err
+		return Image{}, err
 	}
 	// What changes with each commit of this project is a layer of its own.
 	own := func(one pack.File) bool {
@@ -137,31 +105,85 @@ func Build(ctx context.Context, s *stack.Stack, version, file, staged string) (r
 		slices.DeleteFunc(slices.Clone(files), own),
 		slices.DeleteFunc(slices.Clone(files), func(one pack.File) bool { return !own(one) }),
 	}
+	step.Detail("compresses the layers")
+	assembled, err := assemble(ctx, s, c, staged)
+	if err != nil {
+		return Image{}, err
+	}
+	made = Image{Reference: archive, SBOM: c.SBOM}
+	if archive == "" {
+		made.Reference = s.Config.Image(pack.Command) + "@" + assembled.Digest
+	}
+	var sizes []string
+	total := int64(0)
+	for _, name := range LayerNames() {
+		total += assembled.Layers[name]
+		sizes = append(sizes, fmt.Sprintf("%s %d", name, assembled.Layers[name]/1e6))
+	}
+	step.Done("%s is %d MB compressed: %s", made.Reference, total/1e6, strings.Join(sizes, ", "))
+	return made, nil
+}
+
+// contents says what an image holds, without its programs.
+func contents(ctx context.Context, s *stack.Stack, version, archive, staged string) (Contents, error) {
+	at, err := pack.Time(ctx, s.Config.Root, os.Getenv)
+	if err != nil {
+		return Contents{}, err
+	}
+	c := Contents{
+		Reference: s.Config.Image(pack.Command) + ":" + tag(version), File: archive, SBOM: filepath.Join(staged, "sbom.spdx.json"), Time: at,
+		Arch: runtime.GOARCH, Version: version, Root: filepath.Join(staged, "root.tar"), Packages: filepath.Join(staged, "archives"),
+		Env: []string{
+			"PATH=" + Folder + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"SIGLOCAL_STATE=" + State, "SIGLOCAL_STACK=" + string(s.Config.Stack), "SIGLOCAL_LISTEN=" + string(config.ListenAll),
+			"SIGLOCAL_INSTALL=" + string(config.InstallNever),
+		},
+		Labels: map[string]string{
+			"org.opencontainers.image.title":       pack.Command,
+			"org.opencontainers.image.description": "A whole Sigstore: Fulcio, Rekor, a CT log, a timestamp authority, Dex, a registry",
+			"org.opencontainers.image.version":     version,
+			"org.opencontainers.image.licenses":    "Apache-2.0",
+			"org.opencontainers.image.created":     at.Format(time.RFC3339),
+		},
+	}
+	if archive != "" {
+		c.Reference = "localhost/" + pack.Command + ":" + tag(version)
+	}
+	// In a container the ports are the default ones, whatever those of this stack are.
+	defaults, err := config.Load(s.Config.Root, []string{"SIGLOCAL_STATE=" + State}, s.Parts()...)
+	if err != nil {
+		return Contents{}, err
+	}
+	for _, one := range s.All() {
+		for _, port := range config.PublicPorts(one.Listens) {
+			c.Ports = append(c.Ports, defaults.Port(port))
+		}
+	}
+	slices.Sort(c.Ports)
+	return c, nil
+}
+
+// assemble builds and runs the program that puts an image together.
+func assemble(ctx context.Context, s *stack.Stack, c Contents, staged string) (made Made, err error) {
 	text, err := json.Marshal(c)
 	if err != nil {
-		return "", "", Made{}, err
+		return Made{}, err
 	}
 	description := filepath.Join(staged, "image.json")
 	if err := os.WriteFile(description, text, 0o600); err != nil {
-		return "", "", Made{}, err
+		return Made{}, err
 	}
-	assembler := filepath.Join(staged, "image")
-	compile := command.New(ctx, s.Config.Root, build.Env(os.Environ(), false), "go", "build", "-o", assembler, project.Module+"/magefiles/cmd/image")
+	program := filepath.Join(staged, "image")
+	compile := command.New(ctx, s.Config.Root, build.Env(os.Environ(), false), "go", "build", "-o", program, project.Module+"/magefiles/cmd/image")
 	if _, err := command.Output(ctx, compile); err != nil {
-		return "", "", Made{}, err
+		return Made{}, err
 	}
-	step.Detail("compresses the layers")
-	said, err := command.OwnOutput(ctx, command.New(ctx, s.Config.Root, os.Environ(), assembler, description))
+	said, err := command.OwnOutput(ctx, command.New(ctx, s.Config.Root, os.Environ(), program, description))
 	if err != nil {
-		return "", "", Made{}, err
+		return Made{}, err
 	}
-	if err := json.Unmarshal([]byte(said), &made); err != nil {
-		return "", "", Made{}, err
-	}
-	if reference = file; file == "" {
-		reference = s.Config.Image(pack.Command) + "@" + made.Digest
-	}
-	return reference, c.SBOM, made, nil
+	err = json.Unmarshal([]byte(said), &made)
+	return made, err
 }
 
 // The names of an image's layers.
@@ -185,9 +207,9 @@ func root(ctx context.Context, s *stack.Stack, c Contents, staged string) error 
 	if s.Config.HasDatabase() {
 		packages = append(packages, needsPrograms...)
 	}
-	make := command.New(ctx, staged, append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(c.Time.Unix(), 10)),
+	bootstrap := command.New(ctx, staged, append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(c.Time.Unix(), 10)),
 		"mmdebstrap", "--quiet", "--variant=extract", "--include="+strings.Join(packages, ","), "--extract-hook=copy-out /var/cache/apt/archives "+shellescape.Quote(staged),
 		platform.DebianRelease(), c.Root)
-	_, err := command.Combined(ctx, make)
+	_, err := command.Combined(ctx, bootstrap)
 	return err
 }
