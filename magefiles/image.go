@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"sigstore-local/magefiles/internal/image"
 	"sigstore-local/magefiles/internal/pack"
 	"sigstore-local/magefiles/internal/platform"
+	"sigstore-local/magefiles/internal/project"
 )
 
 // Image makes a container image that holds the whole stack, pushes it to the stack's registry, and signs it there, with its SBOM and its
@@ -32,6 +34,9 @@ func Image(
 	file := ""
 	if o != nil {
 		file = fromUser(*o)
+		if there, err := os.Stat(file); err == nil && !there.Mode().IsRegular() {
+			return fmt.Errorf("-o is %q; accepted is a file", *o)
+		}
 	}
 	if err := s.Require(ctx, platform.RootFS); err != nil {
 		return err
@@ -39,7 +44,14 @@ func Image(
 	if err := needs(ctx, requireAll); err != nil {
 		return err
 	}
-	if err := needs(ctx, append(bundleServices(s.Config), Registry.Start)...); err != nil {
+	services := bundleServices(s.Config)
+	if file == "" {
+		services = append(services, Registry.Start)
+	}
+	if err := needs(ctx, services...); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	staged, err := os.MkdirTemp(filepath.Join(s.Config.State, "tmp"), "image")
@@ -60,8 +72,13 @@ func Image(
 	if err != nil {
 		return err
 	}
+	// By these variables cosign trusts the stack; for an archive the commands name what to trust.
+	after := ""
+	if file == "" {
+		after = `, after eval "$(` + project.Command + ` env)"`
+	}
 	for _, line := range verify {
-		s.Console.Printf("To verify it: %s", line)
+		s.Console.Printf("To verify it%s: %s", after, line)
 	}
 	return nil
 }

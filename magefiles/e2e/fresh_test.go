@@ -217,9 +217,9 @@ func (s *stack) worksOnAFreshDebian(file, name string) {
 	}
 	all := (apt + rest).Round(100 * time.Millisecond)
 	s.t.Logf("from the archive to a verified signature: %s, of which %s were apt's", all, apt.Round(100*time.Millisecond))
-	// The aim is 30 seconds, on a machine that does nothing else.
-	if all > time.Minute {
-		s.t.Errorf("from the archive to a verified signature it took %s", all)
+	// The aim is 30 seconds for all. How long apt takes is the mirror's.
+	if rest > 30*time.Second {
+		s.t.Errorf("from the archive to a verified signature it took %s without apt", rest)
 	}
 	if r, _ := enter("0:0", program+" stop"); r.code != 0 || len(on.pids()) > 0 {
 		s.t.Errorf("left are %v: %s", on.pids(), r)

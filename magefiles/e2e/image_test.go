@@ -98,14 +98,18 @@ func TestAnImage(t *testing.T) {
 // verifyPrinted runs the commands that were printed to verify an image.
 func (s *stack) verifyPrinted(r result, count int) {
 	s.t.Helper()
-	printed := regexp.MustCompile(`(?m)^To verify it: (.*)$`).FindAllStringSubmatch(r.stderr, -1)
+	printed := regexp.MustCompile(`(?m)^To verify it(, after eval "\$\(go tool mage env\)")?: (.*)$`).FindAllStringSubmatch(r.stderr, -1)
 	if len(printed) != count {
 		s.t.Fatalf("%d commands were printed, and not %d: %s", len(printed), count, r)
 	}
 	settings := s.must("env").stdout
 	for _, one := range printed {
-		if said := s.run(s.home, "sh", "-c", settings+"\n"+one[1]); said.code != 0 {
-			s.t.Errorf("%s: %s", one[1], said)
+		first := `PATH="$1:$PATH"`
+		if one[1] != "" {
+			first = settings
+		}
+		if said := s.run(s.home, "sh", "-c", first+"\n"+one[2], "sh", filepath.Dir(s.config.Program("cosign"))); said.code != 0 {
+			s.t.Errorf("%s: %s", one[2], said)
 		}
 	}
 }
@@ -156,6 +160,9 @@ func rootFS(t *testing.T, config []byte) []byte {
 	var c struct{ RootFS json.RawMessage }
 	if err := json.Unmarshal(config, &c); err != nil {
 		t.Fatal(err)
+	}
+	if len(c.RootFS) == 0 {
+		t.Fatalf("no layers in %s", config)
 	}
 	return c.RootFS
 }
@@ -355,6 +362,7 @@ func runImages(t *testing.T, dir string) {
 	sign("before")
 
 	t.Run("it runs as an ordinary user, and its root cannot be written", func(t *testing.T) {
+		p := podman{t, dir}
 		for _, line := range strings.Split(p.must("top", "first", "huser", "pid"), "\n")[1:] {
 			if user, _, _ := strings.Cut(line, " "); user != "65532" {
 				t.Errorf("a process runs as %s", line)
@@ -365,6 +373,7 @@ func runImages(t *testing.T, dir string) {
 		}
 	})
 	t.Run("three levels and attacks", func(t *testing.T) {
+		p := podman{t, dir}
 		for _, target := range []string{"demo:keyed", "demo:rekor", "demo:keyless", "demo:bundle", "doctor"} {
 			p.exec("first", target)
 		}
@@ -373,6 +382,7 @@ func runImages(t *testing.T, dir string) {
 		}
 	})
 	t.Run("env tells what clients outside need", func(t *testing.T) {
+		p := podman{t, dir}
 		for _, form := range []string{"sh", "json", "github"} {
 			if said := p.exec("first", "env", "-o="+form, "-token", "-files=/there"); !strings.Contains(said, strconv.Itoa(5555+offset)) || strings.Contains(said, "/var/lib") || !strings.Contains(said, "SIGSTORE_ID_TOKEN") {
 				t.Errorf("%s", said)
@@ -380,6 +390,7 @@ func runImages(t *testing.T, dir string) {
 		}
 	})
 	t.Run("the health check is status", func(t *testing.T) {
+		p := podman{t, dir}
 		p.must("healthcheck", "run", "first")
 		p.exec("first", "tuf:stop")
 		if r := p.run("healthcheck", "run", "first"); r.code == 0 {
@@ -389,6 +400,7 @@ func runImages(t *testing.T, dir string) {
 		p.must("healthcheck", "run", "first")
 	})
 	t.Run("no process is left that has ended", func(t *testing.T) {
+		p := podman{t, dir}
 		p.exec("first", "restart", "tsa")
 		p.exec("first", "restart", "tsa")
 		if states := p.must("top", "first", "state", "args"); strings.Contains(states, "\nZ") {
@@ -424,6 +436,7 @@ func runImages(t *testing.T, dir string) {
 		}
 	})
 	t.Run("nothing acknowledged is lost when the container is killed while clients sign", func(t *testing.T) {
+		p := podman{t, dir}
 		for round := range rounds(5) {
 			signed = append(signed, p.killWhileSigning(client, round)...)
 		}
@@ -437,6 +450,7 @@ func runImages(t *testing.T, dir string) {
 		}
 	})
 	t.Run("a newer image goes on with the volume of an older one", func(t *testing.T) {
+		p := podman{t, dir}
 		began := time.Now()
 		p.must("stop", "first")
 		if took := time.Since(began); took > 9*time.Second {
@@ -455,8 +469,9 @@ func runImages(t *testing.T, dir string) {
 		}
 	})
 	p.must("rm", "--force", "--volumes", "first")
-	t.Run("a full volume is noticed, and costs nothing", func(t *testing.T) { p.fullVolume(t) })
+	t.Run("a full volume is noticed, and costs nothing", func(t *testing.T) { podman{t, dir}.fullVolume(t) })
 	t.Run("settings that cannot work are refused", func(t *testing.T) {
+		p := podman{t, dir}
 		r := p.run(run("--rm", "--env", "SIGLOCAL_HOST=http://sigstore", "localhost/sigstore-local:2")...)
 		if r.code != 1 || !strings.Contains(r.stderr, `SIGLOCAL_HOST is "http://sigstore"`) {
 			t.Errorf("%s", r)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -70,7 +71,7 @@ func TestTheLoop(t *testing.T) {
 		s := s.in(t)
 		folder := t.TempDir()
 		s.must("package", "-version=0", "-o="+folder)
-		packed := filepath.Join(folder, "sigstore-local-0-linux-amd64")
+		packed := filepath.Join(folder, "sigstore-local-0-linux-"+runtime.GOARCH)
 		unpack(t, packed+".tar.zst", folder)
 		if s.read(filepath.Join(packed, "bin", "rekor-tiles")) != s.read(filepath.Join(s.config.State, "checkouts", "rekor-tiles", "rekor-tiles")) {
 			t.Error("the archive has another program than the stack")

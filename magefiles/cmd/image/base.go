@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -97,7 +98,7 @@ func writeBase(layer string, c image.Contents, packages []debianPackage) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Root, err)
 		}
-		name := strings.TrimPrefix(path.Clean(header.Name), "./")
+		name := path.Clean(header.Name)
 		if name == "." || !needed(name) {
 			continue
 		}
@@ -126,13 +127,8 @@ func writeBase(layer string, c image.Contents, packages []debianPackage) error {
 		"etc/ssl/certs/ca-certificates.crt": trusted.String(),
 		"var/lib/dpkg/status":               status(packages),
 	}
-	names := []string{}
-	for name := range made {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(made[name])), ModTime: c.Time, Format: tar.FormatPAX}); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(made)) {
+		if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(made[name])), ModTime: image.LayerTime(), Format: tar.FormatPAX}); err != nil {
 			return err
 		}
 		if _, err := io.WriteString(archive, made[name]); err != nil {
@@ -140,7 +136,7 @@ func writeBase(layer string, c image.Contents, packages []debianPackage) error {
 		}
 	}
 	// A volume that is mounted there for the first time gets this folder's owner.
-	state := &tar.Header{Typeflag: tar.TypeDir, Name: image.State[1:] + "/", Mode: 0o700, Uid: image.User, Gid: image.User, ModTime: c.Time, Format: tar.FormatPAX}
+	state := &tar.Header{Typeflag: tar.TypeDir, Name: image.State[1:] + "/", Mode: 0o700, Uid: image.User, Gid: image.User, ModTime: image.LayerTime(), Format: tar.FormatPAX}
 	if err := archive.WriteHeader(state); err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func assemble(c image.Contents, packages []debianPackage, dir string) (v1.Image,
 	files := []string{base}
 	for i, programs := range c.Programs {
 		layer := filepath.Join(dir, fmt.Sprintf("layer%d.tar", i))
-		if err := writePrograms(layer, c, programs); err != nil {
+		if err := writePrograms(layer, programs); err != nil {
 			return nil, nil, err
 		}
 		files = append(files, layer)
@@ -127,13 +127,13 @@ func assemble(c image.Contents, packages []debianPackage, dir string) (v1.Image,
 }
 
 // writePrograms writes a layer with files below the folder of programs.
-func writePrograms(layer string, c image.Contents, programs []pack.File) error {
+func writePrograms(layer string, programs []pack.File) error {
 	out, err := os.Create(layer)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	if err := (pack.Contents{Folder: image.Folder[1:], Time: c.Time, Files: programs}).WriteTar(out); err != nil {
+	if err := (pack.Contents{Folder: image.Folder[1:], Time: image.LayerTime(), Files: programs}).WriteTar(out); err != nil {
 		return err
 	}
 	return out.Close()

@@ -2,9 +2,12 @@ package main
 
 import (
 	"archive/tar"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,12 +93,21 @@ func (made *built) describe(t *testing.T, c image.Contents, dir string) {
 	if made.archive, err = os.ReadFile(c.File); err != nil {
 		t.Fatal(err)
 	}
+	made.digests = map[string]string{}
+	for _, layer := range []string{"base.tar", "layer0.tar", "layer1.tar"} {
+		content, err := os.ReadFile(filepath.Join(dir, layer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.digests[layer] = fmt.Sprintf("%x", sha256.Sum256(content))
+	}
 }
 
 // built is an image with its archive.
 type built struct {
 	image.Made
 	archive []byte
+	digests map[string]string // of its layers
 }
 
 func TestTheSameInputGivesTheSameImage(t *testing.T) {
@@ -109,6 +121,10 @@ func TestTheSameInputGivesTheSameImage(t *testing.T) {
 	second.describe(t, c, dir)
 	if first.Digest != second.Digest || !slices.Equal(first.archive, second.archive) {
 		t.Errorf("%s and %s", first.Digest, second.Digest)
+	}
+	c.Time = c.Time.Add(time.Hour)
+	if other.describe(t, c, dir); other.Digest == first.Digest || !maps.Equal(other.digests, first.digests) {
+		t.Errorf("of another commit the layers are %v, and were %v", other.digests, first.digests)
 	}
 	c.Env = []string{"A=c"}
 	if other.describe(t, c, dir); other.Digest == first.Digest {

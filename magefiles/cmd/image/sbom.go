@@ -95,10 +95,14 @@ func goModules(c image.Contents) (map[string]debug.Module, error) {
 			if module.Replace != nil {
 				module = module.Replace
 			}
-			if module.Version == "" || module.Version == "(devel)" {
-				continue // this project's own, which the image stands for
+			if module.Path == project.Module || module.Path == "" {
+				continue // the image stands for it
 			}
-			modules["pkg:golang/"+module.Path+"@"+module.Version] = *module
+			purl := "pkg:golang/" + module.Path
+			if module.Version != "" && module.Version != "(devel)" {
+				purl += "@" + module.Version
+			}
+			modules[purl] = *module
 		}
 	}
 	return modules, nil

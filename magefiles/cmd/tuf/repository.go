@@ -142,7 +142,11 @@ func (r *repository) update() error {
 		"root.json": root,
 	}
 	if r.Here != nil {
-		if public["signing_config.here.json"], err = signingConfigText(*r.Here); err != nil {
+		here, err := signingConfig(*r.Here)
+		if err != nil {
+			return err
+		}
+		if public["signing_config.here.json"], err = text(here); err != nil {
 			return err
 		}
 	}

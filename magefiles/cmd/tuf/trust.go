@@ -60,14 +60,11 @@ func trust(d description) (map[string]target, error) {
 			MediaType: clientTrustConfig, TrustedRoot: trusted, SigningConfig: signing,
 		},
 	} {
-		text, err := protojson.Marshal(message)
-		if err == nil {
-			text, err = stable(text)
-		}
+		written, err := text(message)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		files[name] = target{text: text}
+		files[name] = target{text: written}
 	}
 	// The files of single keys that came before the trusted root. cosign finds them by their usage.
 	for name, single := range map[string]struct {
@@ -86,14 +83,18 @@ func trust(d description) (map[string]target, error) {
 	return files, nil
 }
 
-// stable writes JSON the same way each time, which protojson avoids on purpose.
-func stable(text []byte) ([]byte, error) {
-	var value any
-	if err := json.Unmarshal(text, &value); err != nil {
+// text is a message as JSON, written the same way each time, which protojson avoids on purpose.
+func text(message proto.Message) ([]byte, error) {
+	varying, err := protojson.Marshal(message)
+	if err != nil {
 		return nil, err
 	}
-	text, err := json.MarshalIndent(value, "", "  ")
-	return append(text, '\n'), err
+	var value any
+	if err := json.Unmarshal(varying, &value); err != nil {
+		return nil, err
+	}
+	stable, err := json.MarshalIndent(value, "", "  ")
+	return append(stable, '\n'), err
 }
 
 func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
@@ -160,19 +161,6 @@ func trustedRoot(d description) (*prototrustroot.TrustedRoot, error) {
 		slices.SortFunc(logs, func(a, b *prototrustroot.TransparencyLogInstance) int { return strings.Compare(a.BaseUrl, b.BaseUrl) })
 	}
 	return message, nil
-}
-
-// signingConfigText is the signing configuration for the services of s as a file.
-func signingConfigText(s services) ([]byte, error) {
-	message, err := signingConfig(s)
-	if err != nil {
-		return nil, err
-	}
-	text, err := protojson.Marshal(message)
-	if err != nil {
-		return nil, err
-	}
-	return stable(text)
 }
 
 func signingConfig(d services) (*prototrustroot.SigningConfig, error) {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"sigstore-local/magefiles/internal/command"
+	"sigstore-local/magefiles/internal/image"
 	"sigstore-local/magefiles/internal/pack"
 )
 
@@ -60,7 +62,7 @@ func (b *benchmark) handoutOf(ctx context.Context, r *rig, of setup) (err error)
 	if err != nil {
 		return err
 	}
-	checkout, archive, image := Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}
+	checkout, archive, contained := Series{Unit: "s"}, Series{Unit: "s"}, Series{Unit: "s"}
 	for run := range b.Runs {
 		b.step.Detail("run %d of %d", run+1, b.Runs)
 		if _, _, err := r.Mage(ctx, "reset", "-yes"); err != nil {
@@ -88,14 +90,14 @@ func (b *benchmark) handoutOf(ctx context.Context, r *rig, of setup) (err error)
 		if took, err = c.start(ctx); err != nil {
 			return err
 		}
-		image.Add(took.Seconds())
+		contained.Add(took.Seconds())
 	}
 	name := fmt.Sprintf("first start of `%s`, keys included, ", of.kind)
 	b.add(name+"by an archive", archive, "`start` of a checkout", &checkout, atMost(1))
 	if c != nil {
 		b.add(fmt.Sprintf("image of `%s`, compressed", of.kind), c.size, "", nil, atMost(map[bool]float64{true: 120, false: 300}[of == tiles]))
-		b.add(name+"by a container", image, "`start` of a checkout", &checkout, nil)
-		b.add(name+"by a container", image, "", nil, atMost(5))
+		b.add(name+"by a container", contained, "`start` of a checkout", &checkout, nil)
+		b.add(name+"by a container", contained, "", nil, atMost(5))
 	}
 	return nil
 }
@@ -114,13 +116,12 @@ type container struct {
 	size   Series // of the image
 }
 
-// container makes an image of a rig and loads it. It is nil where there is no Podman, or none that can run it.
+// container makes an image of a rig and loads it. It is nil where no image can be made, or where there is no Podman.
 func (b *benchmark) container(ctx context.Context, r *rig, of setup, folder string) (*container, error) {
-	for _, program := range []string{"podman", "mmdebstrap"} {
-		if _, err := exec.LookPath(program); err != nil {
-			b.Console.Printf("The image of %q is not measured: %v", of.kind, err)
-			return nil, nil
-		}
+	_, podman := exec.LookPath("podman")
+	if err := cmp.Or(image.Possible(), podman); err != nil {
+		b.Console.Printf("The image of %q is not measured: %v", of.kind, err)
+		return nil, nil
 	}
 	b.step.Detail("makes an image of %q", of.kind)
 	file := filepath.Join(folder, "image.tar")

@@ -27,7 +27,7 @@ import (
 // and a text proto alike.
 func Valid(text string) bool { return secretValue.MatchString(text) }
 
-// Port is a listener of the stack, on loopback. SIGLOCAL_PORT_ and its name is the variable that moves it.
+// Port is a port that a service of the stack listens on. SIGLOCAL_PORT_ and its name is the variable that moves it.
 type Port struct {
 	Name    string // in capitals, as in REKOR
 	Default int
@@ -498,7 +498,7 @@ func setHost(c *Config, value string) error {
 
 // checkHost refuses a host by which no client could reach the stack, or by which clients could not verify what Rekor v2 has logged.
 func (c Config) checkHost() error {
-	if c.Listen == ListenLoopback && c.Host != DefaultHost && !net.ParseIP(c.Host).IsLoopback() {
+	if c.Listen == ListenLoopback && c.Host != DefaultHost && c.Host != "127.0.0.1" {
 		return fmt.Errorf("SIGLOCAL_HOST is %q, and clients reach the stack by localhost alone: set SIGLOCAL_LISTEN=all too, or leave SIGLOCAL_HOST out", c.Host)
 	}
 	checkpoint, err := os.ReadFile(filepath.Join(c.Data("rekor-tiles"), "checkpoint"))
@@ -677,7 +677,7 @@ func (c Config) Port(p Port) int {
 	return p.Default + c.offset
 }
 
-// Address is where p listens, such as 127.0.0.1:3000.
+// Address is where programs on this machine reach p, such as 127.0.0.1:3000. Where its service listens is ListenAddress.
 func (c Config) Address(p Port) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port(p)))
 }

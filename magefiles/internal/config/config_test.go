@@ -146,6 +146,7 @@ func TestNonsenseIsRefusedWithTheVariablesNameAndWhatItTakes(t *testing.T) {
 		{[]string{"SIGLOCAL_HOST=::1"}, []string{"SIGLOCAL_HOST", "IPv4"}},
 		{[]string{"SIGLOCAL_HOST=256.0.0.1", "SIGLOCAL_LISTEN=all"}, []string{"SIGLOCAL_HOST", "IPv4"}},
 		{[]string{"SIGLOCAL_HOST=0.0.0.0", "SIGLOCAL_LISTEN=all"}, []string{"SIGLOCAL_HOST", "no client can reach"}},
+		{[]string{"SIGLOCAL_HOST=127.0.0.2"}, []string{"SIGLOCAL_HOST", `"127.0.0.2"`, "SIGLOCAL_LISTEN=all"}},
 		{[]string{"SIGLOCAL_HOST=sigstore"}, []string{"SIGLOCAL_HOST", `"sigstore"`, "SIGLOCAL_LISTEN=all"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=http"}, []string{"SIGLOCAL_PORT_REKOR", `"http"`, "1 to 65535"}},
 		{[]string{"SIGLOCAL_PORT_REKOR=0"}, []string{"SIGLOCAL_PORT_REKOR", "1 to 65535"}},

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,17 +95,27 @@ func Provenance(ctx context.Context, s *stack.Stack, version string, image Image
 	}
 	type object = map[string]any
 	dependencies := []object{{"name": "the bill of materials", "uri": "https://spdx.dev/Document", "digest": object{"sha256": fmt.Sprintf("%x", sha256.Sum256(bill))}}}
-	// A copy of the sources without git has no commit.
-	if commit, err := command.Output(ctx, command.New(ctx, s.Config.Root, os.Environ(), "git", "rev-parse", "HEAD")); err == nil {
-		dependencies = append(dependencies, object{"name": "the sources", "digest": object{"gitCommit": strings.TrimSpace(commit)}})
+	git := func(args ...string) (string, error) {
+		said, err := command.Output(ctx, command.New(ctx, s.Config.Root, os.Environ(), "git", args...))
+		return strings.TrimSpace(said), err
 	}
-	for name := range s.Config.Checkouts {
+	// A copy of the sources without git has no commit.
+	if commit, err := git("rev-parse", "HEAD"); err == nil {
+		sources := object{"name": "the sources", "digest": object{"gitCommit": commit}}
+		if changed, err := git("status", "--porcelain"); err != nil || changed != "" {
+			sources["annotations"] = object{"changedSince": true}
+		}
+		dependencies = append(dependencies, sources)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Config.Checkouts)) {
 		source, err := s.Source(name)
 		if err != nil {
 			return err
 		}
-		for program := range source.Programs {
-			dependencies = append(dependencies, object{"name": program, "annotations": object{"from": build.From(s.Config, s.Config.Program(program))}})
+		for _, program := range slices.Sorted(maps.Keys(source.Programs)) {
+			// Where the checkout is on this machine is nobody's business.
+			revision := strings.TrimSpace(strings.TrimPrefix(build.From(s.Config, s.Config.Program(program)), s.Config.Checkouts[name]))
+			dependencies = append(dependencies, object{"name": program, "annotations": object{"checkoutOf": source.Module, "revision": revision}})
 		}
 	}
 	text, err := json.MarshalIndent(object{

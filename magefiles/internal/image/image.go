@@ -31,6 +31,9 @@ const (
 	State  = "/var/lib/" + pack.Command // the stack's folder, on a volume
 )
 
+// LayerTime is the time of all files in an image, so that a layer whose files do not change is the same in the next image.
+func LayerTime() time.Time { return time.Unix(0, 0).UTC() }
+
 // User is the ID of the user, and of the group, that the stack runs as in an image.
 const User = 65532
 
@@ -39,7 +42,7 @@ type Contents struct {
 	Reference string    `json:"reference"` // of the image, with its tag
 	File      string    `json:"file"`      // the archive to write; empty to push to the registry that Reference names
 	SBOM      string    `json:"sbom"`      // the file to write the bill of materials into
-	Time      time.Time `json:"time"`      // of each file
+	Time      time.Time `json:"time"`      // at which it was made
 	Arch      string    `json:"arch"`      // as Go names it
 	Version   string    `json:"version"`
 
@@ -207,7 +210,7 @@ func root(ctx context.Context, s *stack.Stack, c Contents, staged string) error 
 	if s.Config.HasDatabase() {
 		packages = append(packages, needsPrograms...)
 	}
-	bootstrap := command.New(ctx, staged, append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(c.Time.Unix(), 10)),
+	bootstrap := command.New(ctx, staged, append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(LayerTime().Unix(), 10)),
 		"mmdebstrap", "--quiet", "--variant=extract", "--include="+strings.Join(packages, ","), "--extract-hook=copy-out /var/cache/apt/archives "+shellescape.Quote(staged),
 		platform.DebianRelease(), c.Root)
 	_, err := command.Combined(ctx, bootstrap)

@@ -89,8 +89,8 @@ func Time(ctx context.Context, root string, getenv func(string) string) (time.Ti
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// Builder builds the programs of an archive for the architecture that a user has named, or else for this machine's. Those for
-// another one are only those that Archive does not build itself.
+// Builder builds the programs of an archive for the architecture that a user has named, or else for this machine's. For
+// another one it leaves out this project's own programs, which Files builds, and ko, which needs Go.
 func Builder(s *stack.Stack, named *string) (*build.Builder, error) {
 	b := s.Builder()
 	if named == nil {

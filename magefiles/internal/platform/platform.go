@@ -58,7 +58,7 @@ var systems = map[string]System{
 		Name:   "Debian or Ubuntu",
 		update: []string{"apt-get", "update"}, install: []string{"apt-get", "install", "-y", "--no-install-recommends"}, asRoot: true,
 		// The core packages hold the programs and start no service.
-		packages: map[Need][]string{CCompiler: {"gcc", "libc6-dev"}, MariaDB: {"mariadb-server-core", "mariadb-client-core"}, PKCS11Module: {"libsofthsm2"}, RootFS: {"mmdebstrap"}},
+		packages: map[Need][]string{CCompiler: {"gcc", "libc6-dev"}, MariaDB: {"mariadb-server-core", "mariadb-client-core"}, PKCS11Module: {"libsofthsm2"}, RootFS: {"mmdebstrap", "uidmap"}},
 		modules:  []string{"/usr/lib/softhsm/libsofthsm2.so"},
 	},
 	"fedora": {
@@ -304,8 +304,10 @@ func Missing(needs []Need) []Need {
 		case PKCS11Module:
 			return FindPKCS11Module() != ""
 		case RootFS:
+			// An ordinary user unpacks packages in a user namespace, with IDs that newuidmap gives.
 			_, err := exec.LookPath("mmdebstrap")
-			return err == nil
+			_, mapping := exec.LookPath("newuidmap")
+			return err == nil && (mapping == nil || os.Geteuid() == 0)
 		default:
 			panic(fmt.Sprintf("platform: no such need: %q", need))
 		}
