@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -119,6 +120,12 @@ func exitText(cmd *exec.Cmd, err error) string {
 // PortFree is an error if port cannot be listened on. The error names the process that holds it.
 func PortFree(c config.Config, port config.Port) error {
 	address := c.ListenAddress(port)
+	// A child that is forked meanwhile would hold the port until it executes its program. Elsewhere than on Linux, Listen takes this lock
+	// itself.
+	if runtime.GOOS == "linux" {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+	}
 	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return l.Close()
