@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ func TestAnImage(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can publish the ports of a container in a network namespace of a test's own")
 	}
+	before := ofPodman(t)
 	s := newStack(t, "SIGLOCAL_STACK=tiles")
 	s.env = append(s.env, "SOURCE_DATE_EPOCH=1700000000")
 	dir := filepath.Dir(s.config.State)
@@ -84,8 +86,8 @@ func TestAnImage(t *testing.T) {
 	p.must("load", "--quiet", "--input", archive)
 	s.must("stop")
 
-	args := []string{"-n", "sh", "-c", `ip link set lo up; exec "$@"`, "sh", os.Args[0], "-test.run=^TestAnImage$", "-test.v", "-test.timeout=10m"}
-	cmd := exec.CommandContext(t.Context(), "unshare", args...)
+	args := append(apart("-mn", "ip link set lo up"), os.Args[0], "-test.run=^TestAnImage$", "-test.v", "-test.timeout=10m")
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), imagesIn+"="+dir, cosignAt+"="+s.config.Program("cosign"), npmAt+"="+npmForExamples(t))
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS") {
@@ -93,6 +95,27 @@ func TestAnImage(t *testing.T) {
 	}
 	t.Logf("%s", out)
 	p.must("rmi", "--all", "--force")
+	if after := ofPodman(t); !slices.Equal(before, after) {
+		t.Errorf("there were %v, and now there are %v", before, after)
+	}
+}
+
+// apart is a command that runs the command that is appended to it in namespaces of its own, as unshare(1) takes them, after a shell's
+// command. What Podman keeps for the whole machine, whatever it is told, vanishes with them.
+func apart(namespaces, first string) []string {
+	return []string{"unshare", namespaces, "sh", "-c", `mount -t tmpfs apart /run && mount -t tmpfs apart /var/lib && ` + first + ` && exec "$@"`, "sh"}
+}
+
+// ofPodman lists what there is of that on this machine.
+func ofPodman(t *testing.T) []string {
+	t.Helper()
+	var there []string
+	for _, folder := range []string{"/run/netns", "/run/runc", "/run/containers", "/run/libpod", "/var/lib/cni", "/var/lib/containers"} {
+		if _, err := os.Stat(folder); err == nil {
+			there = append(there, folder)
+		}
+	}
+	return there
 }
 
 // verifyPrinted runs the commands that were printed to verify an image.
@@ -192,7 +215,11 @@ func (p podman) command(ctx context.Context, args ...string) *exec.Cmd {
 	at := func(name string) string { return filepath.Join(p.dir, "podman", name) }
 	all := append([]string{"--root", at("root"), "--runroot", at("run"), "--tmpdir", at("tmp"), "--runtime", "runc", "--cgroup-manager", "cgroupfs",
 		"--network-config-dir", at("networks"), "--volumepath", at("volumes"), "--events-backend", "file"}, args...)
-	return exec.CommandContext(ctx, "podman", all...)
+	all = append([]string{"podman"}, all...)
+	if os.Getenv(imagesIn) == "" {
+		all = append(apart("-m", "true"), all...)
+	}
+	return exec.CommandContext(ctx, all[0], all[1:]...)
 }
 
 func (p podman) run(args ...string) result {

@@ -17,7 +17,7 @@ import (
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
-	"sigstore-local/magefiles/internal/config"
+	"sigstore-local/magefiles/internal/pack"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
 )
@@ -34,54 +34,36 @@ func Sign(ctx context.Context, s *stack.Stack, image Image, provenance string) (
 		}
 		step.Done("%s signed it, its SBOM and its provenance", s.Config.Email)
 	}()
-	reference := image.Reference
-	inFile := filepath.IsAbs(reference)
-	kind := client.Trusts(s.Config)[0]
-	if inFile {
-		kind = client.Root
+	archive := filepath.IsAbs(image.Reference)
+	trust := client.Trusts(s.Config)[0]
+	if archive {
+		trust = client.Root
 	}
-	env, err := s.ClientProcess(os.Environ(), kind)
+	cosign, err := pack.Signer(ctx, s, trust)
 	if err != nil {
 		return nil, err
 	}
-	token, err := stack.IDToken(ctx, s.Config, s.Config.Email)
-	if err != nil {
-		return nil, err
+	// both signs by one command, and notes the other, which verifies it.
+	both := func(sign, check []string) error {
+		verify = append(verify, shellescape.QuoteCommand(slices.Concat([]string{"cosign"}, check, []string{image.Reference})))
+		return cosign(append(sign, image.Reference)...)
 	}
-	cosign := func(args ...string) error {
-		_, err := command.Combined(ctx, command.New(ctx, s.Config.Home(), append(env, "COSIGN_IDENTITY_TOKEN="+token), s.Config.Program("cosign"), args...))
-		return err
-	}
-	identity := []string{"--certificate-identity=" + s.Config.Email, "--certificate-oidc-issuer=" + s.Config.Issuer()}
-	trust := []string{"--trusted-root", s.Config.Trust("trusted_root.json")}
-	if s.Config.Stack.Includes(config.Tiles) {
-		trust = append(trust, "--use-signed-timestamps")
-	}
-	line := func(words ...string) { verify = append(verify, shellescape.QuoteCommand(words)) }
-	if !inFile {
-		if err := cosign("sign", reference); err != nil {
+	identity := pack.Identity(s.Config)
+	if !archive {
+		if err := both([]string{"sign"}, append([]string{"verify"}, identity...)); err != nil {
 			return nil, err
 		}
-		line(append(append([]string{"cosign", "verify"}, identity...), reference)...)
 	}
 	for _, one := range []struct{ kind, file, suffix string }{{"spdxjson", image.SBOM, ".spdx.sigstore.json"}, {"slsaprovenance1", provenance, ".provenance.sigstore.json"}} {
-		if !inFile {
-			if err := cosign("attest", "--type", one.kind, "--predicate", one.file, reference); err != nil {
-				return nil, err
-			}
-			line(append(append([]string{"cosign", "verify-attestation", "--type", one.kind}, identity...), reference)...)
-			continue
+		attest, check := []string{"attest"}, []string{"verify-attestation"}
+		inBundle, byBundle := []string(nil), identity
+		if archive {
+			attest, check = []string{"attest-blob"}, []string{"verify-blob-attestation"}
+			inBundle, byBundle = pack.InBundle(s.Config, image.Reference+one.suffix)
 		}
-		args := []string{"attest-blob", "--type", one.kind, "--predicate", one.file, "--bundle", reference + one.suffix}
-		check := append([]string{"cosign", "verify-blob-attestation", "--type", one.kind}, append(identity, trust...)...)
-		if s.Config.Stack != config.Tiles {
-			// Version 3 of cosign knows no other format.
-			args, check = append(args, "--new-bundle-format"), append(check, "--new-bundle-format")
-		}
-		if err := cosign(append(args, reference)...); err != nil {
+		if err := both(slices.Concat(attest, []string{"--type", one.kind, "--predicate", one.file}, inBundle), slices.Concat(check, []string{"--type", one.kind}, byBundle)); err != nil {
 			return nil, err
 		}
-		line(append(check, "--bundle", reference+one.suffix, reference)...)
 	}
 	return verify, nil
 }

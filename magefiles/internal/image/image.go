@@ -16,12 +16,10 @@ import (
 
 	"al.essio.dev/pkg/shellescape"
 
-	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/pack"
 	"sigstore-local/magefiles/internal/platform"
-	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
 )
 
@@ -176,9 +174,8 @@ func assemble(ctx context.Context, s *stack.Stack, c Contents, staged string) (m
 	if err := os.WriteFile(description, text, 0o600); err != nil {
 		return Made{}, err
 	}
-	program := filepath.Join(staged, "image")
-	compile := command.New(ctx, s.Config.Root, build.Env(os.Environ(), false), "go", "build", "-o", program, project.Module+"/magefiles/cmd/image")
-	if _, err := command.Output(ctx, compile); err != nil {
+	program, err := pack.Tool(ctx, s.Config.Root, "image", staged)
+	if err != nil {
 		return Made{}, err
 	}
 	said, err := command.OwnOutput(ctx, command.New(ctx, s.Config.Root, os.Environ(), program, description))

@@ -18,12 +18,8 @@ import (
 	"strings"
 	"time"
 
-	"al.essio.dev/pkg/shellescape"
-
 	"sigstore-local/magefiles/internal/build"
-	"sigstore-local/magefiles/internal/client"
 	"sigstore-local/magefiles/internal/command"
-	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
@@ -164,8 +160,20 @@ func Archive(ctx context.Context, s *stack.Stack, b *build.Builder, version, fol
 	}
 	step.Detail("packs %d files", len(contents.Files))
 	file = filepath.Join(folder, contents.Folder+".tar.zst")
-	_, err = command.Output(ctx, command.New(ctx, s.Config.Root, os.Environ(), filepath.Join(staged, "archive"), file, description))
+	program, err := Tool(ctx, s.Config.Root, "archive", staged)
+	if err != nil {
+		return "", err
+	}
+	_, err = command.Output(ctx, command.New(ctx, s.Config.Root, os.Environ(), program, file, description))
 	return file, err
+}
+
+// Tool builds the program name in magefiles/cmd, of the project in the folder root and for this machine, into the folder staged, and returns
+// its path.
+func Tool(ctx context.Context, root, name, staged string) (string, error) {
+	program := filepath.Join(staged, name)
+	_, err := command.Output(ctx, command.New(ctx, root, build.Env(os.Environ(), false), "go", "build", "-o", program, project.Module+"/magefiles/cmd/"+name))
+	return program, err
 }
 
 // Files lists what is handed out, after making in the folder staged what is not there yet.
@@ -197,11 +205,9 @@ func Files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string)
 	own = append(own, project.Module+"/magefiles/cmd/sigstore-local")
 	withC := slices.DeleteFunc(slices.Clone(own), func(pkg string) bool { return !build.NeedsC(pkg) })
 	pure := slices.DeleteFunc(own, build.NeedsC)
-	here := build.Env(os.Environ(), false)
 	for _, one := range []struct{ env, packages []string }{
 		{build.EnvFor(os.Environ(), true, b.Architecture(), compiler), withC},
 		{build.EnvFor(os.Environ(), false, b.Architecture(), compiler), pure},
-		{here, []string{project.Module + "/magefiles/cmd/archive"}},
 	} {
 		args := append([]string{"build", "-ldflags=" + flags, "-o", staged + "/"}, one.packages...)
 		if _, err := command.Output(ctx, command.New(ctx, s.Config.Root, one.env, "go", args...)); err != nil {
@@ -209,7 +215,7 @@ func Files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string)
 		}
 	}
 	compiled := filepath.Join(staged, "targets")
-	compile := command.New(ctx, s.Config.Root, here, "go", "tool", project.Module+"/magefiles/cmd/magefile", "-compile", compiled, "-goarch", b.Architecture(), "-ldflags", flags)
+	compile := command.New(ctx, s.Config.Root, build.Env(os.Environ(), false), "go", "tool", project.Module+"/magefiles/cmd/magefile", "-compile", compiled, "-goarch", b.Architecture(), "-ldflags", flags)
 	if _, err := command.Combined(ctx, compile); err != nil {
 		return nil, err
 	}
@@ -289,32 +295,4 @@ func Sum(name string) (string, error) {
 	}
 	sum := name + ".sha256"
 	return sum, os.WriteFile(sum, fmt.Appendf(nil, "%x  %s\n", hash.Sum(nil), filepath.Base(name)), 0o644)
-}
-
-// Sign signs a file keyless, by the running stack as its user, into a bundle beside the file, and returns the command that verifies it.
-func Sign(ctx context.Context, s *stack.Stack, file string) (verify string, err error) {
-	env, err := s.ClientProcess(os.Environ(), client.Root)
-	if err != nil {
-		return "", err
-	}
-	token, err := stack.IDToken(ctx, s.Config, s.Config.Email)
-	if err != nil {
-		return "", err
-	}
-	bundle := file + ".sigstore.json"
-	args := []string{"sign-blob", "--bundle", bundle}
-	trust := []string{"--trusted-root", s.Config.Trust("trusted_root.json")}
-	if s.Config.Stack != config.Tiles {
-		// Version 3 of cosign knows no other format.
-		args, trust = append(args, "--new-bundle-format"), append(trust, "--new-bundle-format")
-	}
-	if s.Config.Stack.Includes(config.Tiles) {
-		trust = append(trust, "--use-signed-timestamps")
-	}
-	cmd := command.New(ctx, s.Config.Home(), append(env, "COSIGN_IDENTITY_TOKEN="+token), s.Config.Program("cosign"), append(args, file)...)
-	if _, err := command.Combined(ctx, cmd); err != nil {
-		return "", err
-	}
-	words := append([]string{"cosign", "verify-blob", "--certificate-identity=" + s.Config.Email, "--certificate-oidc-issuer=" + s.Config.Issuer()}, trust...)
-	return shellescape.QuoteCommand(append(words, "--bundle", bundle, file)), nil
 }
