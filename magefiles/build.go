@@ -28,6 +28,7 @@ func Build(ctx context.Context) error {
 func Test(
 	ctx context.Context,
 	faults *bool, // repeat each fault as often as docs/numbers.md says, which takes about 20 minutes more
+	cluster *bool, // also run the whole stack on a real Kubernetes, which takes about seven minutes more
 ) error {
 	if err := needs(ctx, requireAll, Build); err != nil {
 		return err
@@ -50,6 +51,9 @@ func Test(
 	environ := build.Env(config.Without(os.Environ()), true)
 	if faults != nil && *faults {
 		environ = append(environ, "FAULT_ROUNDS=full")
+	}
+	if cluster != nil && *cluster {
+		environ = append(environ, "CLUSTER_TEST=yes")
 	}
 	runs := [][]string{
 		// The end-to-end tests wait for most of their time, for daemons and checkpoints, so that each processor can do three at a time.

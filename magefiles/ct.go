@@ -63,7 +63,7 @@ func startCT(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tree, err := database.Tree(ctx, s.Config, "ct")
+	tree, err := database.Tree(ctx, s.Config, ct(s.Config).Tree)
 	if err != nil {
 		return err
 	}
@@ -96,6 +96,7 @@ func ct(c config.Config) service.Service {
 			{Of: "secrets/ct-key-password", To: "decrypt that key"},
 		},
 		Stacks:   []config.Stack{config.Tutorial},
+		Tree:     "ct",
 		Program:  c.Program("ct_server"),
 		Packages: []string{"github.com/google/certificate-transparency-go/trillian/ctfe/ct_server"},
 		Source: &config.Source{

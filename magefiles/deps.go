@@ -13,6 +13,7 @@ import (
 	"github.com/magefile/mage/mg"
 
 	"sigstore-local/magefiles/internal/build"
+	"sigstore-local/magefiles/internal/cluster"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/develop"
 	"sigstore-local/magefiles/internal/platform"
@@ -183,6 +184,11 @@ func start(ctx context.Context, describe func(config.Config) service.Service, va
 	one := describe(s.Config)
 	if err := s.has(one); err != nil {
 		return err
+	}
+	if !one.Ready.Database {
+		if err := cluster.Moved(s.Config); err != nil {
+			return err
+		}
 	}
 	if err := statedir.Remember(s.Config); err != nil {
 		return err

@@ -182,6 +182,7 @@ func dex(c config.Config) service.Service {
 		Name:     "dex",
 		About:    "Dex, the OpenID Connect issuer",
 		Uses:     dexUses(c),
+		Single:   map[bool]string{false: "without a database it keeps its keys in memory, where no other copy has them"}[c.HasDatabase()],
 		For:      map[bool]string{true: "database", false: "memory"}[c.HasDatabase()],
 		Stacks:   []config.Stack{config.Tutorial, config.Tiles},
 		Program:  c.Program("dex"),

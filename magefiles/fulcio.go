@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/pem"
 	"fmt"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/magefile/mage/mg"
@@ -79,17 +82,29 @@ func fulcioComponent() component {
 }
 
 func fulcio(c config.Config) service.Service {
+	ca := []string{"--ca=pkcs11ca", "--hsm-caroot-id=" + caRootID, "--pkcs11-config-path=" + c.ConfigFile("crypto11.json")}
+	uses := []service.Use{
+		{Of: service.Token, Signs: "certificates", Public: "keys/ca-root.pem"},
+		{Of: "secrets/hsm-pin", To: "open the token"},
+		{Of: "data/hsm", To: "find SoftHSM's tokens"},
+	}
+	token := []string{softHSMEnv(c)}
+	switch {
+	case c.Cluster == nil:
+	case c.Cluster.FulcioKey != "":
+		token = nil
+		ca = []string{"--ca=kmsca", "--kms-resource=" + c.Cluster.FulcioKey, "--kms-cert-chain-path=" + c.Key("ca-root.pem")}
+		uses = []service.Use{{Of: "keys/ca-root.pem", To: "show the CA's certificate"}}
+	case c.PKCS11Module != "":
+		uses, token = uses[:1], nil // the user's own PIN opens it
+	}
 	return service.Service{
 		Name:  "fulcio",
 		About: "Fulcio, the CA",
-		Uses: []service.Use{
-			{Of: "dex", To: "check the ID token"},
-			{Of: string(c.CTLogService), To: "log the certificate"},
-			{Of: service.Token, Signs: "certificates", Public: "keys/ca-root.pem"},
-			{Of: "secrets/hsm-pin", To: "open the token"},
-			{Of: "data/hsm", To: "find SoftHSM's tokens"},
-			{Of: c.FromState(c.CTLogKey()), To: "check SCTs"},
-		},
+		Uses: slices.Concat(
+			[]service.Use{{Of: "dex", To: "check the ID token"}, {Of: string(c.CTLogService), To: "log the certificate"}}, uses,
+			[]service.Use{{Of: c.FromState(c.CTLogKey()), To: "check SCTs"}},
+		),
 		For:      string(c.CTLogService),
 		Stacks:   []config.Stack{config.Tutorial, config.Tiles},
 		Program:  c.Program("fulcio"),
@@ -98,9 +113,7 @@ func fulcio(c config.Config) service.Service {
 			Name: "fulcio", Module: "github.com/sigstore/fulcio", Programs: map[string]string{"fulcio": "."},
 			Restart: "fulcio:restart", Demo: "demo:keyless",
 		},
-		Args: []string{
-			"serve",
-			"--ca=pkcs11ca", "--hsm-caroot-id=" + caRootID, "--pkcs11-config-path=" + c.ConfigFile("crypto11.json"),
+		Args: slices.Concat([]string{"serve"}, ca, []string{
 			"--config-path=" + c.ConfigFile("fulcio.yaml"),
 			"--ct-log-url=" + c.CTLog(), "--ct-log-public-key-path=" + c.CTLogKey(),
 			// Upstream's defaults serve on every address, take Rekor's port for metrics, and share one socket's name among
@@ -111,8 +124,8 @@ func fulcio(c config.Config) service.Service {
 			"--legacy-unix-domain-socket=" + c.FromHome(c.FulcioSocket()),
 			// With this it logs its requests. In place of JSON, its log is then text, with colors, and with stack traces below warnings.
 			"--log_type=dev",
-		},
-		Env:       append(issuerByProxy(c), softHSMEnv(c)),
+		}),
+		Env:       append(issuerByProxy(c), token...),
 		Templates: []string{"fulcio.yaml"},
 		Listens:   []config.Port{config.Fulcio, fulcioGRPC, fulcioMetrics},
 		Sockets:   []string{c.FulcioSocket()},
@@ -131,10 +144,22 @@ func fulcio(c config.Config) service.Service {
 // Go program sends requests for other hosts than localhost to a proxy, if there is one, and a server answers requests for a proxy as it
 // does others.
 func issuerByProxy(c config.Config) []string {
-	if c.Host == config.DefaultHost {
+	if c.Cluster == nil && c.Host == config.DefaultHost {
 		return nil
 	}
-	return []string{"HTTP_PROXY=" + c.URL(config.Dex)}
+	proxy := []string{"HTTP_PROXY=" + c.URL(config.Dex)}
+	if c.Cluster == nil {
+		return proxy
+	}
+	if c.Cluster.Issuer != "" || !strings.HasPrefix(c.Issuer(), "http://") {
+		return nil
+	}
+	// On a cluster the CT log is not on localhost either.
+	log, err := url.Parse(c.CTLog())
+	if err != nil {
+		return nil // not reached: a host and a port make a URL
+	}
+	return append(proxy, "NO_PROXY="+log.Hostname())
 }
 
 // certified matches the line that Fulcio logs once it has given a certificate by a version of its API.

@@ -60,7 +60,7 @@ func Image(
 	}
 	defer os.RemoveAll(staged)
 	began := time.Now()
-	made, err := image.Build(ctx, s.Stack, named, file, staged)
+	made, err := image.Build(ctx, s.Stack, image.Order{Version: named, Archive: file}, staged)
 	if err != nil {
 		return err
 	}

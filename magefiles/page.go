@@ -81,6 +81,7 @@ func page(c config.Config) service.Service {
 		Program:  c.Program("page"),
 		Packages: []string{project.Module + "/magefiles/cmd/page"},
 		Module:   "github.com/sigstore/sigstore-go",
+		Here:     true,
 		Args: []string{
 			"-stack=" + c.Run("page.json"), "-address=" + c.ListenAddress(config.Page), "-token-file=" + c.SecretFile(config.PageToken),
 		},

@@ -72,6 +72,7 @@ func registry(c config.Config) service.Service {
 		Program:  c.Program("registry"),
 		Packages: []string{project.Module + "/magefiles/cmd/registry"},
 		Module:   "github.com/google/go-containerregistry",
+		Single:   "it keeps images in a folder, into which only one copy may write",
 		Args:     []string{"-address", c.ListenAddress(config.Registry), "-dir", c.Data("registry")},
 		Listens:  []config.Port{config.Registry},
 		Address:  c.Localhost(config.Registry),

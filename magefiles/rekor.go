@@ -41,7 +41,7 @@ func startRekor(ctx context.Context) error {
 	if err := database.PutBack(ctx, s.Config); err != nil {
 		return err
 	}
-	tree, err := database.Tree(ctx, s.Config, "rekor")
+	tree, err := database.Tree(ctx, s.Config, rekor(s.Config).Tree)
 	if err != nil {
 		return err
 	}
@@ -79,17 +79,23 @@ func rekorComponent() component {
 }
 
 func rekor(c config.Config) service.Service {
+	uses := []service.Use{
+		{Of: "log-server", To: "add entries, get proofs"},
+		{Of: "mariadb/rekor", To: "keep the search index"},
+		{Of: "secrets/database-password", To: "log in there"},
+	}
+	if c.RekorKey() == "" {
+		uses = append(uses, service.Use{Of: "keys/rekor.pem", Signs: "entry timestamps (SETs), checkpoints", Public: "keys/rekor.pub"})
+	}
+	if c.Cluster == nil || c.Cluster.Attestations == "" {
+		uses = append(uses, service.Use{Of: "data/rekor-attestations", To: "keep attestations"})
+	}
 	return service.Service{
-		Name:  "rekor",
-		About: "Rekor, the signature transparency log",
-		Uses: []service.Use{
-			{Of: "log-server", To: "add entries, get proofs"},
-			{Of: "mariadb/rekor", To: "keep the search index"},
-			{Of: "secrets/database-password", To: "log in there"},
-			{Of: "keys/rekor.pem", Signs: "entry timestamps (SETs), checkpoints", Public: "keys/rekor.pub"},
-			{Of: "data/rekor-attestations", To: "keep attestations"},
-		},
+		Name:      "rekor",
+		About:     "Rekor, the signature transparency log",
+		Uses:      uses,
 		Stacks:    []config.Stack{config.Tutorial},
+		Tree:      "rekor",
 		Program:   c.Program("rekor-server"),
 		Packages:  []string{"github.com/sigstore/rekor/cmd/rekor-server"},
 		Source:    rekorSource(),

@@ -79,6 +79,7 @@ func rekorTiles(c config.Config) service.Service {
 			{Of: "keys/rekor-tiles.pem", Signs: "checkpoints", Public: "keys/rekor-tiles.pub"},
 			{Of: "data/rekor-tiles", To: "keep the tiles"},
 		},
+		Single:   "two copies that write into the folder of one log would sign two histories of it",
 		Stacks:   []config.Stack{config.Tiles},
 		Program:  c.Program("rekor-tiles"),
 		Packages: []string{"rekor-tiles=github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix"},
@@ -88,8 +89,8 @@ func rekorTiles(c config.Config) service.Service {
 		},
 		Args: []string{
 			"serve",
-			"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(c.Port(config.RekorTilesHTTP)),
-			"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(c.Port(rekorTilesGRPC)),
+			"--http-address=" + c.ListenHost(config.RekorTilesHTTP), "--http-port=" + strconv.Itoa(c.Port(config.RekorTilesHTTP)),
+			"--grpc-address=" + c.ListenHost(rekorTilesGRPC), "--grpc-port=" + strconv.Itoa(c.Port(rekorTilesGRPC)),
 			"--http-metrics-port=" + strconv.Itoa(c.Port(rekorTilesMetrics)),
 			"--hostname=" + c.RekorV2Origin(), "--signer-filepath=" + c.Key("rekor-tiles.pem"), "--storage-dir=" + c.Data("rekor-tiles"),
 			// An upload is acknowledged once a checkpoint covers it. With upstream's defaults that takes 10 seconds. Rekor v2

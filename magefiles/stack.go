@@ -46,7 +46,9 @@ func init() { described = stack.Descriptions{Services: services, Clients: client
 func services(c config.Config) []service.Service {
 	var all []service.Service
 	for _, component := range components() {
-		if one := component.describe(c); c.Stack.Includes(one.Stacks...) {
+		one := component.describe(c)
+		elsewhere := c.Cluster != nil && (one.Here || slices.Contains(c.Cluster.Without, one.Name))
+		if c.Stack.Includes(one.Stacks...) && !elsewhere {
 			all = append(all, one)
 		}
 	}

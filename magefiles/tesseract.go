@@ -84,6 +84,9 @@ func tesseract(c config.Config) service.Service {
 			{Of: "keys/tesseract.pem", Signs: "SCTs, checkpoints", Public: "keys/tesseract.pub"},
 			{Of: "data/tesseract", To: "keep the tiles"},
 		},
+		// Which certificates it has already, which it learns from the log; the files are as large as their database may become.
+		Derived:  []string{"data/tesseract/.state/antispam"},
+		Single:   "two copies that write into the folder of one log would sign two histories of it",
 		Stacks:   []config.Stack{config.Tiles},
 		Program:  c.Program("tesseract"),
 		Packages: []string{"tesseract=github.com/transparency-dev/tesseract/cmd/tesseract/posix"},
@@ -92,7 +95,7 @@ func tesseract(c config.Config) service.Service {
 			Restart: "tesseract:restart", Demo: "demo:keyless",
 		},
 		Args: []string{
-			"--http_endpoint=" + c.Address(config.TesseractHTTP), "--path_prefix=sigstore", "--origin=" + c.TesseraCTOrigin(),
+			"--http_endpoint=" + c.ListenAddress(config.TesseractHTTP), "--path_prefix=sigstore", "--origin=" + c.TesseraCTOrigin(),
 			"--private_key=" + c.Key("tesseract.pem"), "--roots_pem_file=" + c.Key("ca-root.pem"), "--ext_key_usages=CodeSigning",
 			"--storage_dir=" + c.Data("tesseract"),
 			// A certificate's SCT comes once a checkpoint covers its entry. With upstream's defaults that takes 1.5 seconds. An

@@ -51,6 +51,8 @@ func tiles(c config.Config) service.Service {
 			{Of: "data/rekor-index", To: "find entries"},
 			{Of: "keys/rekor-tiles.pub", To: "check what it indexes"},
 		},
+		Derived:   []string{"data/rekor-index"},
+		Single:    "it reads the folders of the logs, which are where the logs' only copies are",
 		Stacks:    []config.Stack{config.Tiles},
 		Program:   c.Program("tiles"),
 		Packages:  []string{project.Module + "/magefiles/cmd/tiles"},

@@ -4,12 +4,14 @@ import (
 	"context"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/magefile/mage/mg"
 
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/galera"
 	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/service"
 	"sigstore-local/magefiles/internal/stack"
@@ -124,7 +126,7 @@ func mariaDB(c config.Config) service.Service {
 		// No MariaDB is installed, so none is started, and nobody runs this program: only the rest of the description is used.
 		server = "mariadbd"
 	}
-	return service.Service{
+	one := service.Service{
 		Name:  "mariadb",
 		About: "a MariaDB of the stack's own",
 		Uses: []service.Use{
@@ -132,6 +134,7 @@ func mariaDB(c config.Config) service.Service {
 		},
 		Stacks:    []config.Stack{config.Tutorial},
 		Program:   server,
+		Single:    "a second copy would be another database",
 		Args:      append([]string{"--defaults-file=" + c.ConfigFile("mariadb.cnf")}, database.RootArgs()...),
 		Templates: []string{"mariadb.cnf"},
 		Address:   c.DatabaseSocket(),
@@ -139,6 +142,16 @@ func mariaDB(c config.Config) service.Service {
 		// Longer than the default: at a clean shutdown MariaDB writes all changed pages to the disk.
 		Grace: time.Minute,
 	}
+	if c.Cluster != nil {
+		one.Args, one.Listens = one.Args[:1], []config.Port{config.MariaDB}
+		one.Single, one.Peers = "", galera.Ports()
+	}
+	if hosts := c.DatabaseHosts(); len(hosts) > 0 {
+		command := append([]string{"--", one.Program}, one.Args...)
+		one.Program = c.Program("data")
+		one.Args = append([]string{"galera", "-copies=" + strings.Join(hosts, ","), "-self=$(" + service.PodName + ")", "-dsn-file=" + c.Run("root.dsn"), "-folder=" + c.Data("mariadb")}, command...)
+	}
+	return one
 }
 
 // threads sets, with GOMAXPROCS, how many threads of a log's daemon run Go code at the same time: a quarter of the number of
@@ -146,7 +159,7 @@ func mariaDB(c config.Config) service.Service {
 // daemons spend a third of their processor time on handing work from thread to thread, and the logs of tiles, which look around
 // many times a second when nobody uses them, a quarter.
 func threads(c config.Config) []string {
-	if c.Tuning != config.TunedLocal {
+	if c.Tuning != config.TunedLocal || c.Cluster != nil {
 		return nil
 	}
 	return []string{"GOMAXPROCS=" + strconv.Itoa(max(1, runtime.GOMAXPROCS(0)/4))}
@@ -201,6 +214,11 @@ func logSignerComponent() component {
 }
 
 func logSigner(c config.Config) service.Service {
+	args := []string{"--config=" + c.ConfigFile("trillian_log_signer.flags")}
+	if c.Cluster != nil {
+		// In a lease it then is the name of its pod.
+		args = append(args, "--lock_holder_identity=$("+service.PodName+")")
+	}
 	return service.Service{
 		Name:  "log-signer",
 		About: "Trillian's log signer",
@@ -212,12 +230,13 @@ func logSigner(c config.Config) service.Service {
 		Program:   c.Program("trillian_log_signer"),
 		Packages:  []string{"github.com/google/trillian/cmd/trillian_log_signer"},
 		Source:    trillian(),
-		Args:      []string{"--config=" + c.ConfigFile("trillian_log_signer.flags")},
+		Args:      args,
 		Env:       threads(c),
 		Templates: []string{"trillian_log_signer.flags"},
 		Listens:   []config.Port{logSignerGRPC, logSignerHTTP},
 		Address:   c.Address(logSignerGRPC),
 		Ready:     service.Answers(c.URL(logSignerHTTP) + "/healthz"),
+		Elects:    true,
 		Passes: []service.Passage{
 			{Line: klog + `operation_manager\.go:\d+\] \d+: processed [1-9]\d* items `, From: "log-signer", To: "mariadb", What: "entries"},
 		},

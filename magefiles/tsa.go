@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,13 +46,18 @@ func tsaComponent() component {
 }
 
 func tsa(c config.Config) service.Service {
+	uses := []service.Use{
+		{Of: "keys/tsa/key.pem", Signs: "timestamps", Public: "keys/tsa/chain.pem"},
+		{Of: "keys/tsa/chain.pem", To: "show its certificates"},
+	}
+	signer := []string{"--timestamp-signer=file", "--file-signer-key-path=" + c.Key(filepath.Join("tsa", keys.TimestampingKey))}
+	if c.Cluster != nil && c.Cluster.TSAKey != "" {
+		uses, signer = uses[1:], []string{"--timestamp-signer=kms", "--kms-key-resource=" + c.Cluster.TSAKey}
+	}
 	one := service.Service{
-		Name:  "tsa",
-		About: "the timestamp authority (RFC 3161)",
-		Uses: []service.Use{
-			{Of: "keys/tsa/key.pem", Signs: "timestamps", Public: "keys/tsa/chain.pem"},
-			{Of: "keys/tsa/chain.pem", To: "show its certificates"},
-		},
+		Name:     "tsa",
+		About:    "the timestamp authority (RFC 3161)",
+		Uses:     uses,
 		Stacks:   []config.Stack{config.Tiles},
 		Program:  c.Program("timestamp-server"),
 		Packages: []string{project.Module + "/magefiles/cmd/timestamp-server"},
@@ -60,12 +66,10 @@ func tsa(c config.Config) service.Service {
 			Restart: "tsa:restart", Demo: "demo:bundle",
 		},
 		Module: "github.com/sigstore/timestamp-authority/v2",
-		Args: []string{
-			"serve", "--host=" + c.ListenHost(config.TSA), "--port=" + strconv.Itoa(c.Port(config.TSA)),
-			"--timestamp-signer=file", "--file-signer-key-path=" + c.Key(filepath.Join("tsa", keys.TimestampingKey)),
-			"--certificate-chain-path=" + c.Key(filepath.Join("tsa", keys.TimestampingChain)),
-			"--disable-ntp-monitoring",
-		},
+		Args: slices.Concat(
+			[]string{"serve", "--host=" + c.ListenHost(config.TSA), "--port=" + strconv.Itoa(c.Port(config.TSA))}, signer,
+			[]string{"--certificate-chain-path=" + c.Key(filepath.Join("tsa", keys.TimestampingChain)), "--disable-ntp-monitoring"},
+		),
 		Listens: []config.Port{config.TSA},
 		Address: c.URL(config.TSA),
 		Ready:   service.Answers(c.URL(config.TSA) + "/api/v1/timestamp/certchain"),

@@ -44,7 +44,7 @@ func (TUF) Rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	said, err := tufProgram(ctx, s.Config, "rotate")
+	said, err := tufProgram(ctx, s.Config, "rotate", s.Config.ConfigFile("tuf.json"))
 	fmt.Print(said)
 	return err
 }
@@ -83,13 +83,13 @@ func tufRepository(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = tufProgram(ctx, s.Config, "publish")
+	_, err = tufProgram(ctx, s.Config, tuf(s.Config).First...)
 	return err
 }
 
 // tufProgram runs the program tuf.
-func tufProgram(ctx context.Context, c config.Config, action string) (string, error) {
-	return command.OwnOutput(ctx, command.New(ctx, c.Home(), []string{"HOME=" + c.Home()}, c.Program("tuf"), action, c.ConfigFile("tuf.json")))
+func tufProgram(ctx context.Context, c config.Config, args ...string) (string, error) {
+	return command.OwnOutput(ctx, command.New(ctx, c.Home(), []string{"HOME=" + c.Home()}, c.Program("tuf"), args...))
 }
 
 func tufComponent() component {
@@ -110,6 +110,8 @@ func tuf(c config.Config) service.Service {
 		Program:   c.Program("tuf"),
 		Packages:  []string{project.Module + "/magefiles/cmd/tuf"},
 		Module:    "github.com/theupdateframework/go-tuf/v2",
+		Single:    "it signs the repository in its folder anew whenever it is started",
+		First:     []string{"publish", c.ConfigFile("tuf.json")},
 		Args:      []string{"serve", c.ConfigFile("tuf.json")},
 		Listens:   []config.Port{config.TUF},
 		Address:   c.TUFMirror(),

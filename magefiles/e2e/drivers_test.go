@@ -58,7 +58,7 @@ func signGo(s *stack, artifact, bundle string, version uint32) error {
 	return signGoAs(s, token, artifact, bundle, version)
 }
 
-// signGoAs signs as whom the token is for.
+// signGoAs signs as whom the token is for. It repeats a request that failed as cosign v3 does, which has the same library.
 func signGoAs(s *stack, token, artifact, bundle string, version uint32) error {
 	data, err := os.ReadFile(artifact)
 	if err != nil {
@@ -77,7 +77,7 @@ func signGoAs(s *stack, token, artifact, bundle string, version uint32) error {
 		return err
 	}
 	options := sign.BundleOptions{
-		CertificateProvider:        sign.NewFulcio(&sign.FulcioOptions{BaseURL: fulcio.URL}),
+		CertificateProvider:        sign.NewFulcio(&sign.FulcioOptions{BaseURL: fulcio.URL, Retries: 1}),
 		CertificateProviderOptions: &sign.CertificateProviderOptions{IDToken: token},
 		TrustedRoot:                trusted,
 	}
@@ -90,14 +90,14 @@ func signGoAs(s *stack, token, artifact, bundle string, version uint32) error {
 		if log.MajorAPIVersion != version {
 			return fmt.Errorf("the signing config gives the log %+v", log)
 		}
-		options.TransparencyLogs = append(options.TransparencyLogs, sign.NewRekor(&sign.RekorOptions{BaseURL: log.URL, Version: log.MajorAPIVersion}))
+		options.TransparencyLogs = append(options.TransparencyLogs, sign.NewRekor(&sign.RekorOptions{BaseURL: log.URL, Version: log.MajorAPIVersion, Retries: 1}))
 	}
 	authorities, err := root.SelectServices(signing.TimestampAuthorityURLs(), signing.TimestampAuthorityURLsConfig(), sign.TimestampAuthorityAPIVersions, time.Now())
 	if err != nil {
 		return err
 	}
 	for _, authority := range authorities {
-		options.TimestampAuthorities = append(options.TimestampAuthorities, sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{URL: authority.URL}))
+		options.TimestampAuthorities = append(options.TimestampAuthorities, sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{URL: authority.URL, Retries: 1}))
 	}
 	key, err := sign.NewEphemeralKeypair(nil)
 	if err != nil {

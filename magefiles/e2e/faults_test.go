@@ -87,7 +87,7 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 		t.Errorf("it takes status more than a second to name who died: %s", named)
 	}
 	t.Logf("%d daemons killed, %d signatures acknowledged and %d not, all acknowledged ones verify; status named the dead: %s; start healed: %s",
-		count, len(signed), clients.failed, named, healed)
+		count, len(signed), len(clients.failed), named, healed)
 }
 
 // kill ends a service without warning, and starts the stack. It checks that status names this service as crashed and no other, and
@@ -131,8 +131,9 @@ func (c *signers[T]) snapshot() []T {
 // more waits until count more signatures are made.
 func (c *signers[T]) more(t *testing.T, count int) {
 	t.Helper()
+	end := time.Now().Add(deadline)
 	for have := len(c.snapshot()); len(c.snapshot()) < have+count; time.Sleep(50 * time.Millisecond) {
-		if t.Context().Err() != nil {
+		if time.Now().After(end) {
 			t.Fatal("nobody can sign any more")
 		}
 	}
@@ -156,14 +157,12 @@ func TestFaultAllDaemonsAreKilledWhileClientsSign(t *testing.T) {
 		s.must("start")
 		healed = append(healed, time.Since(began))
 	}
-	time.Sleep(2 * time.Second)
+	// On a busy machine nobody may have signed between two kills.
+	clients.more(t, 4)
 	signed := clients.end()
-	if len(signed) < count {
-		t.Errorf("only %d signatures were made", len(signed))
-	}
 	s.verifyEach(signed)
 	t.Logf("all daemons killed %d times, %d signatures acknowledged and %d not, all acknowledged ones verify; start healed: %s",
-		count, len(signed), clients.failed, healed)
+		count, len(signed), len(clients.failed), healed)
 }
 
 func TestFaultSeveralStartsAtTheSameInstant(t *testing.T) {

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +40,12 @@ func TestTheLoop(t *testing.T) {
 	}
 	version := func() string {
 		t.Helper()
-		return regexp.MustCompile(`(?m)^rekor-tiles .*$`).FindString(s.mage("status").stdout)
+		r := s.mage("status")
+		row := regexp.MustCompile(`(?m)^rekor-tiles .*$`).FindString(r.stdout)
+		if row == "" {
+			t.Errorf("it is not listed: %s", r)
+		}
+		return row
 	}
 	log := func() string { t.Helper(); return s.read(s.config.Log("rekor-tiles")) }
 
@@ -70,7 +77,13 @@ func TestTheLoop(t *testing.T) {
 	t.Run("an archive of everything has it", func(t *testing.T) {
 		s := s.in(t)
 		folder := t.TempDir()
+		// It starts all by which it signs, and no more.
+		s.must("stop")
 		s.must("package", "-version=0", "-o="+folder)
+		if states := s.states(); states["tsa"] != "ready" || states["page"] != "stopped" {
+			t.Errorf("%v", states)
+		}
+		s.must("start")
 		packed := filepath.Join(folder, "sigstore-local-0-linux-"+runtime.GOARCH)
 		unpack(t, packed+".tar.zst", folder)
 		if s.read(filepath.Join(packed, "bin", "rekor-tiles")) != s.read(filepath.Join(s.config.State, "checkouts", "rekor-tiles", "rekor-tiles")) {
@@ -210,16 +223,20 @@ func TestTheLoop(t *testing.T) {
 	})
 }
 
-// checkout makes a git checkout of a pinned module.
+// checkout makes a git checkout of a module: of its pinned version, or of the one after an @.
 func (s *stack) checkout(module string) string {
 	s.t.Helper()
-	listed, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
+	var downloaded struct{ Dir string }
+	if err := errors.Join(err, json.Unmarshal(out, &downloaded)); err != nil {
+		s.t.Fatalf("%s: %v: %s", module, err, out)
+	}
+	folder, err := os.MkdirTemp(s.home, "checkout")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	folder := filepath.Join(s.home, "checkout")
-	script := `cp -r "$1" "$2" && chmod -R u+w "$2" && cd "$2" && git init -q . && git add -A && git -c user.name=a -c user.email=a@example.org commit -qm all`
-	if r := s.run("/", "sh", "-ec", script, "sh", strings.TrimSpace(string(listed)), folder); r.code != 0 {
+	script := `cp -r "$1/." "$2" && chmod -R u+w "$2" && cd "$2" && git init -q . && git add -A && git -c user.name=a -c user.email=a@example.org commit -qm all`
+	if r := s.run("/", "sh", "-ec", script, "sh", downloaded.Dir, folder); r.code != 0 {
 		s.t.Fatalf("%s", r)
 	}
 	return folder

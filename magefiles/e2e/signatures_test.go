@@ -58,7 +58,7 @@ type signers[T any] struct {
 
 	mu     sync.Mutex
 	signed []T
-	failed int
+	failed []string // when, and why
 }
 
 // signing lets count clients sign, by a function that signs something of the given name.
@@ -69,11 +69,14 @@ func signing[T any](t *testing.T, count int, sign func(ctx context.Context, name
 		c.wg.Go(func() {
 			for number := 0; ctx.Err() == nil; number++ {
 				one, err := sign(ctx, fmt.Sprintf("%d-%d", client, number))
+				if err != nil && ctx.Err() != nil {
+					return // it was told to end
+				}
 				c.mu.Lock()
 				if err == nil {
 					c.signed = append(c.signed, one)
 				} else {
-					c.failed++
+					c.failed = append(c.failed, time.Now().UTC().Format(time.TimeOnly)+" "+err.Error())
 				}
 				c.mu.Unlock()
 				if err != nil {
@@ -111,8 +114,8 @@ func (s *stack) signOnce(ctx context.Context, name, password string) (signature,
 		"COSIGN_FULCIO_URL="+s.config.URL(config.Fulcio), "COSIGN_REKOR_URL="+s.config.URL(config.Rekor), "COSIGN_IDENTITY_TOKEN="+token,
 		"TUF_ROOT="+filepath.Join(s.home, "tuf"), "SIGSTORE_ROOT_FILE="+s.config.Key("ca-root.pem"),
 		"SIGSTORE_CT_LOG_PUBLIC_KEY_FILE="+s.config.Key("ctfe.pub"), "SIGSTORE_REKOR_PUBLIC_KEY="+s.config.Key("rekor.pub"))
-	if err := cmd.Run(); err != nil {
-		return signature{}, err
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return signature{}, fmt.Errorf("%w: %s", err, out[max(0, len(out)-300):])
 	}
 	written, err := os.ReadFile(bundle)
 	if err != nil {

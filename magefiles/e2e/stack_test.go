@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -74,7 +75,25 @@ func prepare() error {
 		return err
 	}
 	runner = strings.TrimSpace(string(out))
-	return linkImages(root, filepath.Join(shared, "ko"))
+	return linkImages(root, sharedKo())
+}
+
+// sharedKo is the folder of ko's cache, of which each stack has a copy.
+func sharedKo() string { return filepath.Join(shared, "ko") }
+
+// copyKo makes that copy. Its files are links: go(1) puts another file in the place of one that is out of date. In one folder for all
+// stacks, two builds side by side could take the same program for up to date and for out of date, and fail.
+func copyKo(to string) error {
+	return filepath.WalkDir(sharedKo(), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(to, strings.TrimPrefix(path, sharedKo()))
+		if entry.IsDir() {
+			return os.MkdirAll(at, 0o755)
+		}
+		return os.Link(path, at)
+	})
 }
 
 // linkImages links the programs of the demos' images where ko looks for them first, with the flags that it gives. Otherwise each
@@ -88,7 +107,7 @@ func linkImages(root, cache string) error {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 	}
-	return os.Setenv("KOCACHE", cache)
+	return nil
 }
 
 // askStatus fills names, tutorial and parts with what the stack itself says.
@@ -257,6 +276,11 @@ func newStack(t *testing.T, settings ...string) *stack {
 	s.env = append(s.env, "HOME="+s.home)
 	s.env = append(s.env, goFolders...)
 	s.env = append(s.env, settings...)
+	ko := filepath.Join(shared, filepath.Base(dir))
+	if err := copyKo(ko); err != nil {
+		t.Fatal(err)
+	}
+	s.env = append(s.env, "KOCACHE="+ko)
 	goOn()
 	live.Store(dir, s)
 	t.Cleanup(func() {
@@ -288,8 +312,8 @@ func (r result) String() string {
 	return fmt.Sprintf("exit code %d\nstdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
 }
 
-// deadline is longer than any command takes that does not hang.
-const deadline = 4 * time.Minute
+// deadline is longer than any command takes that does not hang, also one that first compiles everything beside other tests that do.
+const deadline = 20 * time.Minute
 
 // command prepares a command in the folder dir.
 func (s *stack) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {

@@ -227,7 +227,7 @@ func TestFaultTiles(t *testing.T) {
 		s.verifyBundles(signed)
 		all = append(all, signed...)
 		t.Logf("%q killed %d times each, %d signatures acknowledged and %d not, all acknowledged ones are in both logs; status named the dead: %s; start healed: %s",
-			victims, count, len(signed), clients.failed, named, healed)
+			victims, count, len(signed), len(clients.failed), named, healed)
 	})
 	t.Run("every daemon is killed at once while clients sign", func(t *testing.T) {
 		s := s.in(t)
@@ -251,7 +251,7 @@ func TestFaultTiles(t *testing.T) {
 		s.verifyBundles(signed)
 		all = append(all, signed...)
 		t.Logf("all daemons killed %d times, %d signatures acknowledged and %d not, all acknowledged ones are in both logs; start healed: %s",
-			count, len(signed), clients.failed, healed)
+			count, len(signed), len(clients.failed), healed)
 	})
 	t.Run("a file is damaged", func(t *testing.T) {
 		s := s.in(t)
@@ -548,7 +548,7 @@ func TestFaultTilesOnAFullDisk(t *testing.T) {
 	signed := clients.end()
 	s.must("restart", "all")
 	s.verifyBundles(signed)
-	t.Logf("the disk was full %d times, %d signatures acknowledged and %d not, all acknowledged ones are in both logs", count, len(signed), clients.failed)
+	t.Logf("the disk was full %d times, %d signatures acknowledged and %d not, all acknowledged ones are in both logs", count, len(signed), len(clients.failed))
 }
 
 // fill writes a file until that fails, and returns why.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -141,12 +142,13 @@ func writePrograms(layer string, programs []pack.File) error {
 
 // write pushes the image to the registry that its reference names, or writes it into an archive.
 func write(c image.Contents, built v1.Image) error {
-	reference, err := name.NewTag(c.Reference, name.Insecure)
+	// A registry on this machine or in a private network is spoken to without TLS, as docker and ko do.
+	reference, err := name.NewTag(c.Reference)
 	if err != nil {
 		return err
 	}
 	if c.File == "" {
-		return remote.Write(reference, built)
+		return remote.Write(reference, built, remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	}
 	out, err := renameio.NewPendingFile(c.File, renameio.WithPermissions(0o644))
 	if err != nil {

@@ -50,6 +50,17 @@ func run(args []string) (int, error) {
 		if inv.Dir == "" {
 			args = append([]string{"-d", root, "-w", root}, args...)
 		}
+		if inv.Dir == "" && inv.CompileOut != "" {
+			compiled, err := runner.Find(root)
+			if err != nil {
+				return 1, err
+			}
+			held, err := onlyCompiler(compiled)
+			if err != nil {
+				return 1, err
+			}
+			defer held.Close()
+		}
 		if err := os.Chdir(wd); err != nil {
 			return 1, err
 		}
@@ -105,8 +116,7 @@ func command(program string, inv mage.Invocation) *exec.Cmd {
 }
 
 // compile brings the compiled targets up to date. Mage would ask `go build` at each call, which takes half a second to find
-// that nothing has changed. Mage writes a main function into the magefiles' folder while it compiles, so only one process may
-// compile at a time.
+// that nothing has changed.
 func compile(root string, inv mage.Invocation) (program string, code int, err error) {
 	compiled, err := runner.Find(root)
 	if err != nil {
@@ -116,10 +126,7 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 	if _, fresh := compiled.Fresh(); fresh && !inv.Force {
 		return program, 0, nil
 	}
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return "", 1, err
-	}
-	held, err := waitFor(compiled.LockFile())
+	held, err := onlyCompiler(compiled)
 	if err != nil {
 		return "", 1, err
 	}
@@ -154,9 +161,14 @@ func compile(root string, inv mage.Invocation) (program string, code int, err er
 	return program, 0, renameio.WriteFile(compiled.StampFile(), []byte(compiled.Stamp), 0o644)
 }
 
-func waitFor(path string) (*lock.File, error) {
+// onlyCompiler waits until no other process compiles the targets of a project, and then keeps others from it until what it returns is closed:
+// mage writes a main function into the magefiles' folder while it compiles, and deletes it afterwards.
+func onlyCompiler(of runner.Compiled) (*lock.File, error) {
+	if err := os.MkdirAll(filepath.Dir(of.LockFile()), 0o755); err != nil {
+		return nil, err
+	}
 	for {
-		held, err := lock.Acquire(path)
+		held, err := lock.Acquire(of.LockFile())
 		if other := (*lock.HeldError)(nil); !errors.As(err, &other) {
 			return held, err
 		}

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
 	"sigstore-local/magefiles/internal/project"
@@ -75,6 +78,24 @@ func TestTheCompiledTargetsReplaceThoseWithTheirOldName(t *testing.T) {
 			t.Fatal(code, err)
 		}
 	}
+}
+
+// Images and archives hand out targets that are compiled for them.
+func TestSeveralProcessesCanCompileAtATime(t *testing.T) {
+	program, err := exec.Command("go", "tool", "-n", project.Module+"/magefiles/cmd/magefile").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := newProject(t, "package main\n\nfunc Hello() {}\n")
+	var all sync.WaitGroup
+	for i := range 6 {
+		all.Go(func() {
+			if out, err := exec.Command(strings.TrimSpace(string(program)), "-compile", filepath.Join(root, strconv.Itoa(i))).CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // silently calls f with nobody to read what it prints, and returns what it wrote to standard error.

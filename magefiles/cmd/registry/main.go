@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -45,7 +44,7 @@ func serve(ctx context.Context, address, dir string) error {
 	if err != nil {
 		return err
 	}
-	return webserver.Run(ctx, time.Second, webserver.Site{Address: address, Handler: handler, Listening: func(at net.Addr) { log.Printf("serving %s on %s", dir, at) }})
+	return webserver.Run(ctx, webserver.Grace, webserver.Site{Address: address, Handler: handler, Listening: func(at net.Addr) { log.Printf("serving %s on %s", dir, at) }})
 }
 
 // newHandler serves what the folder dir holds and keeps there what is pushed, which is flushed to the disk before it is

@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"sigstore-local/magefiles/internal/webserver"
 )
@@ -117,6 +116,5 @@ func serve(d description) error {
 			Listening: func(at net.Addr) { log.Printf("serving %s, the log of %s, on %s", one.Folder, one.Name, at) },
 		})
 	}
-	// Uploads that are under way are passed on to their end, if that takes no longer than this.
-	return webserver.Run(ctx, 2*time.Second, sites...)
+	return webserver.Run(ctx, webserver.Grace, sites...)
 }

@@ -14,6 +14,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,10 +54,14 @@ type services struct {
 // endpoint is a service's URL, and the PEM file that its signatures are verified with.
 type endpoint struct {
 	URL  string `json:"url"`
+	At   string `json:"at"` // where clients sign; URL if empty, which the trusted root has in any case
 	File string `json:"file"`
 	// Signs says that the stack now has the service, so that clients can use it to sign.
 	Signs bool `json:"signs"`
 }
+
+// address is the URL at which clients sign.
+func (e endpoint) address() string { return cmp.Or(e.At, e.URL) }
 
 func main() {
 	actions := map[string]func(description) error{
@@ -132,7 +137,7 @@ func handler(d description) http.Handler {
 
 // serve serves the repository until it is told to end.
 func serve(d description) error {
-	return webserver.Run(context.Background(), time.Second, webserver.Site{
+	return webserver.Run(context.Background(), webserver.Grace, webserver.Site{
 		Address: d.Address, Handler: handler(d),
 		Listening: func(at net.Addr) { log.Printf("serving %s on %s", d.Repository, at) },
 	})

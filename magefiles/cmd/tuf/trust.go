@@ -170,17 +170,17 @@ func signingConfig(d services) (*prototrustroot.SigningConfig, error) {
 	// A client takes the newest version that it knows.
 	var logs, authorities []root.Service
 	if d.RekorV2 != nil && d.RekorV2.Signs {
-		logs = append(logs, service(d.RekorV2.URL, 2))
+		logs = append(logs, service(d.RekorV2.address(), 2))
 	}
 	if d.Rekor != nil && d.Rekor.Signs {
-		logs = append(logs, service(d.Rekor.URL, 1))
+		logs = append(logs, service(d.Rekor.address(), 1))
 	}
 	if d.TSA != nil && d.TSA.Signs {
-		authorities = append(authorities, service(d.TSA.URL+"/api/v1/timestamp", 1))
+		authorities = append(authorities, service(d.TSA.address()+"/api/v1/timestamp", 1))
 	}
 	any := root.ServiceConfiguration{Selector: prototrustroot.ServiceSelector_ANY}
 	made, err := root.NewSigningConfig(root.SigningConfigMediaType02,
-		[]root.Service{service(d.Fulcio.URL, 1)},
+		[]root.Service{service(d.Fulcio.address(), 1)},
 		[]root.Service{service(d.Issuer, 1)},
 		logs, any, authorities, any)
 	if err != nil {

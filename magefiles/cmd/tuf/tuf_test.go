@@ -188,6 +188,34 @@ func TestWhatIsAboutToExpireIsRenewed(t *testing.T) {
 	d.has(t, 3, 3, 3, 3)
 }
 
+// The trusted root is the same wherever the services are: it is part of what verifies signatures of before.
+func TestServicesThatHaveMovedAreTrustedAsBefore(t *testing.T) {
+	d := newDescription(t)
+	before, err := trust(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, moved := range map[string]*endpoint{"fulcio": &d.Fulcio, "rekor": d.Rekor, "rekor2": d.RekorV2, "tsa": d.TSA} {
+		moved.At = "https://" + name + ".example.org"
+	}
+	after, err := trust(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(after[trustedRootTarget].text) != string(before[trustedRootTarget].text) {
+		t.Errorf("the trusted root becomes\n%s", after[trustedRootTarget].text)
+	}
+	signing := string(after[signingConfigTarget].text)
+	for _, name := range []string{"fulcio", "rekor", "rekor2", "tsa"} {
+		if !strings.Contains(signing, "https://"+name+".example.org") {
+			t.Errorf("the signing config does not have %s where it is:\n%s", name, signing)
+		}
+	}
+	if strings.Contains(signing, "127.0.0.1") || strings.Contains(signing, "localhost:300") {
+		t.Errorf("the signing config has addresses of before:\n%s", signing)
+	}
+}
+
 func TestAChangeOfWhatIsTrustedIsPublished(t *testing.T) {
 	d, now := newDescription(t), time.Now()
 	if _, err := publish(d, now); err != nil {

@@ -44,7 +44,7 @@ func TestAFigureIsAMedianWithItsSpreadAndSaysWhetherItsAimIsReached(t *testing.T
 
 func TestDriveMakesSoManyRequestsFromSoManyCallersAndEndsWithTheFirstError(t *testing.T) {
 	var made, atOnce, most atomic.Int64
-	load, err := drive(t.Context(), 4, 20, func(context.Context) error {
+	load, err := Drive(t.Context(), 4, 20, func(context.Context) error {
 		most.Store(max(most.Load(), atOnce.Add(1)))
 		time.Sleep(2 * time.Millisecond)
 		atOnce.Add(-1)
@@ -54,11 +54,11 @@ func TestDriveMakesSoManyRequestsFromSoManyCallersAndEndsWithTheFirstError(t *te
 	if err != nil || made.Load() != 20 || len(load.Latencies) != 20 || most.Load() < 2 || most.Load() > 4 {
 		t.Errorf("%d requests, %d at once, %v", made.Load(), most.Load(), err)
 	}
-	if load.percentile(50) < 2*time.Millisecond || load.percentile(99) < load.percentile(50) || load.rate() > 2000 {
-		t.Errorf("median %s, 99th percentile %s, %.0f a second", load.percentile(50), load.percentile(99), load.rate())
+	if load.Percentile(50) < 2*time.Millisecond || load.Percentile(99) < load.Percentile(50) || load.Rate() > 2000 {
+		t.Errorf("median %s, 99th percentile %s, %.0f a second", load.Percentile(50), load.Percentile(99), load.Rate())
 	}
 	broken := errors.New("broken")
-	load, err = drive(t.Context(), 2, 1000, func(context.Context) error { return broken })
+	load, err = Drive(t.Context(), 2, 1000, func(context.Context) error { return broken })
 	if !errors.Is(err, broken) || len(load.Latencies) != 0 {
 		t.Errorf("%d latencies, %v", len(load.Latencies), err)
 	}

@@ -15,19 +15,19 @@ type Load struct {
 	Took      time.Duration   // from the beginning of the first request to the end of the last
 }
 
-// rate is how many requests succeeded in a second.
-func (l Load) rate() float64 { return float64(len(l.Latencies)) / l.Took.Seconds() }
+// Rate is how many requests succeeded in a second.
+func (l Load) Rate() float64 { return float64(len(l.Latencies)) / l.Took.Seconds() }
 
-// percentile is the latency that p of 100 requests do not exceed.
-func (l Load) percentile(p int) time.Duration {
+// Percentile is the latency that p of 100 requests do not exceed.
+func (l Load) Percentile(p int) time.Duration {
 	if len(l.Latencies) == 0 {
 		return 0
 	}
 	return l.Latencies[min(len(l.Latencies)-1, len(l.Latencies)*p/100)]
 }
 
-// drive calls request count times in all, from so many callers at a time. The first error ends it.
-func drive(ctx context.Context, callers, count int, request func(context.Context) error) (Load, error) {
+// Drive calls request count times in all, from so many callers at a time. The first error ends it.
+func Drive(ctx context.Context, callers, count int, request func(context.Context) error) (Load, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (

@@ -125,7 +125,7 @@ func (b *benchmark) keyless(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				load, err := drive(ctx, n, count, sign)
+				load, err := Drive(ctx, n, count, sign)
 				if err != nil {
 					return err
 				}
@@ -146,8 +146,8 @@ func (b *benchmark) keyless(ctx context.Context) error {
 					}
 				}
 				got := results[r][n]
-				got.median.Add(milliseconds(load.percentile(50)))
-				got.rate.Add(load.rate())
+				got.median.Add(milliseconds(load.Percentile(50)))
+				got.rate.Add(load.Rate())
 				got.all.Latencies = append(got.all.Latencies, load.Latencies...)
 			}
 			if r == ours {
@@ -198,7 +198,7 @@ func (p *parts) addTo(b *benchmark) {
 // high is the 99th percentile of a load.
 func high(load Load) Series {
 	slices.Sort(load.Latencies)
-	return Series{Unit: "ms", Values: []float64{milliseconds(load.percentile(99))}}
+	return Series{Unit: "ms", Values: []float64{milliseconds(load.Percentile(99))}}
 }
 
 // signer prepares keyless signatures of a file by the stack's cosign: with an entry in Rekor v1 or, in a stack of tiles, into a
@@ -326,8 +326,8 @@ func (b *benchmark) upload(ctx context.Context) error {
 				if run == 0 {
 					rates[r], medians[r] = append(rates[r], Series{Unit: "/s"}), append(medians[r], Series{Unit: "ms"})
 				}
-				rates[r][i].Add(load.rate())
-				medians[r][i].Add(milliseconds(load.percentile(50)))
+				rates[r][i].Add(load.Rate())
+				medians[r][i].Add(milliseconds(load.Percentile(50)))
 			}
 			if _, _, err := r.Mage(ctx, "stop"); err != nil {
 				return err
@@ -348,7 +348,7 @@ func (r *rig) fill(ctx context.Context, callers, count int) (Load, error) {
 	if err != nil {
 		return Load{}, err
 	}
-	return drive(ctx, callers, count, func(ctx context.Context) error {
+	return Drive(ctx, callers, count, func(ctx context.Context) error {
 		_, err := uploader.Upload(ctx)
 		return err
 	})
@@ -391,12 +391,12 @@ func (b *benchmark) growth(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			load, err := drive(ctx, 1, 12, sign)
+			load, err := Drive(ctx, 1, 12, sign)
 			if err != nil {
 				return err
 			}
 			entries += 12
-			signatures[i].Add(milliseconds(load.percentile(50)))
+			signatures[i].Add(milliseconds(load.Percentile(50)))
 		}
 	}
 	for i, size := range sizes[1:] {

@@ -82,7 +82,7 @@ func (b *benchmark) filledForPage(ctx context.Context, r *rig) ([]pageLog, error
 	upload := func(u *rekorlog.Uploader) func(context.Context) error {
 		return func(ctx context.Context) error { _, err := u.Upload(ctx); return err }
 	}
-	if _, err := drive(ctx, 64, b.Entries, upload(v1)); err != nil {
+	if _, err := Drive(ctx, 64, b.Entries, upload(v1)); err != nil {
 		return nil, err
 	}
 	log, err := rekorlog.Open(r.Config.URL(config.Rekor), r.Config.Key("rekor.pub"))
@@ -105,7 +105,7 @@ func (b *benchmark) filledForPage(ctx context.Context, r *rig) ([]pageLog, error
 	certify := func(ctx context.Context) error {
 		return fulcioclient.Certify(ctx, r.Config.URL(config.Fulcio), token, r.Config.Email)
 	}
-	if _, err := drive(ctx, 16, certified, certify); err != nil {
+	if _, err := Drive(ctx, 16, certified, certify); err != nil {
 		return nil, err
 	}
 	v2, err := rekorlog.NewUploaderV2(r.Config.RekorV2())
@@ -357,7 +357,7 @@ func (b *benchmark) pageBeside(ctx context.Context, r *rig, _ []pageLog) error {
 		b.step.Detail("keyless signatures, run %d of %d", run+1, b.Runs)
 		var loads [3]Load
 		measure := func(into int) error {
-			load, err := drive(ctx, 1, count, sign)
+			load, err := Drive(ctx, 1, count, sign)
 			loads[into].Latencies = append(loads[into].Latencies, load.Latencies...)
 			return err
 		}
@@ -386,7 +386,7 @@ func (b *benchmark) pageBeside(ctx context.Context, r *rig, _ []pageLog) error {
 		}
 		for i, series := range []*Series{&without, &with, &open} {
 			slices.Sort(loads[i].Latencies)
-			series.Add(milliseconds(loads[i].percentile(50)))
+			series.Add(milliseconds(loads[i].Percentile(50)))
 		}
 	}
 	b.add("keyless signature while the page runs and nobody looks", with, "without the page", &without, atMost(1.05))

@@ -297,7 +297,7 @@ func (b *benchmark) stop(ctx context.Context) error {
 			clients := make(chan error, 1)
 			go func() {
 				// The clients upload until the first upload fails.
-				_, err := drive(ctx, 4, 1<<30, func(ctx context.Context) error {
+				_, err := Drive(ctx, 4, 1<<30, func(ctx context.Context) error {
 					uuid, err := uploader.Upload(ctx)
 					if err == nil {
 						mu.Lock()

@@ -73,11 +73,11 @@ func (b *benchmark) tilesKeyless(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			load, err := drive(ctx, 1, count, sign)
+			load, err := Drive(ctx, 1, count, sign)
 			if err != nil {
 				return err
 			}
-			medians[r].Add(milliseconds(load.percentile(50)))
+			medians[r].Add(milliseconds(load.Percentile(50)))
 			loads[r].Latencies = append(loads[r].Latencies, load.Latencies...)
 			if r == v2 {
 				if err := r.parts(ctx, parts); err != nil {
@@ -126,7 +126,7 @@ func (b *benchmark) tilesUpload(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				load, err := drive(ctx, n, count, func(ctx context.Context) error {
+				load, err := Drive(ctx, n, count, func(ctx context.Context) error {
 					// With so many at a time Rekor v1 now and then gets from Trillian what it does not expect, and refuses the upload: a
 					// client would try again.
 					const tries = 5
@@ -141,8 +141,8 @@ func (b *benchmark) tilesUpload(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				rates[r][i].Add(load.rate())
-				medians[r][i].Add(milliseconds(load.percentile(50)))
+				rates[r][i].Add(load.Rate())
+				medians[r][i].Add(milliseconds(load.Percentile(50)))
 				if r != v2 {
 					continue
 				}
@@ -264,7 +264,7 @@ func (b *benchmark) tilesGrowth(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			g.rate.Add(load.rate())
+			g.rate.Add(load.Rate())
 			if _, _, err := r.Mage(ctx, "stop"); err != nil {
 				return err
 			}

@@ -50,6 +50,8 @@ var (
 	RekorTilesHTTP = Port{"REKOR_TILES_HTTP", 3002} // of Rekor v2's own server
 	TesseractHTTP  = Port{"TESSERACT_HTTP", 6963}   // of TesseraCT's own server
 
+	MariaDB = Port{"MARIADB", 3306} // on a cluster alone: on a machine it has a socket
+
 	Debug    = Port{"DEBUG", 2345}    // Delve's, while a service is debugged
 	Callback = Port{"CALLBACK", 5557} // cosign's, while it waits until somebody has signed in
 )
@@ -59,8 +61,8 @@ func shared() []Port {
 	return []Port{Registry, LogServer, Rekor, CT, CTTiles, TesseractHTTP, Dex, Fulcio, TSA, RekorTiles, RekorTilesHTTP, TUF, Page, Debug, Callback}
 }
 
-// public lists those of the ports above by which clients reach the stack.
-func public() []Port {
+// Public lists those of the ports above by which clients reach the stack.
+func Public() []Port {
 	return []Port{Registry, Rekor, CT, CTTiles, Dex, Fulcio, TSA, RekorTiles, TUF, Page}
 }
 
@@ -175,6 +177,8 @@ type Config struct {
 	Host          string // the name or IPv4 address by which clients reach the stack
 	Stack         Stack
 	CTLogService  CTLogService // the one that Fulcio uses; others may run beside it
+	ClusterFile   string       // with the settings of a cluster, if the user named one
+	Cluster       *Cluster     // where its parts are; nil if all are on this machine
 	PresetSecrets map[Secret]string
 	Checkouts     map[string]string // folders of the checkouts, by the names of the sources that are built from them
 
@@ -300,7 +304,7 @@ func Variables(parts ...Part) []Variable {
 		{Name: "SIGLOCAL_GITHUB_FILE", Accepts: "the absolute path of a file of mode 0600 with the lines GITHUB_CLIENT_ID=… and GITHUB_CLIENT_SECRET=…", set: readGitHub},
 		{Name: "SIGLOCAL_DEX_CONNECTORS", Accepts: "the absolute path of a file of mode 0600 with a YAML list of Dex's connectors", set: func(c *Config, v string) error {
 			c.DexConnectors = v
-			return checkPrivateFile(v)
+			return CheckPrivateFile(v)
 		}},
 		{Name: "SIGLOCAL_MARIADBD", Accepts: "the absolute path of a mariadbd program, without colons and spaces", set: setMariaDB},
 		{Name: "SIGLOCAL_PKCS11_MODULE", Accepts: "the absolute path of a PKCS#11 module, a shared library", set: func(c *Config, v string) error {
@@ -324,6 +328,11 @@ func Variables(parts ...Part) []Variable {
 			return nil
 		}},
 		{Name: "SIGLOCAL_HOST", Accepts: "a host name in lower case or an IPv4 address, such as sigstore or 192.0.2.1, by which clients reach it", set: setHost},
+		{Name: "SIGLOCAL_CLUSTER", Accepts: "the absolute path of a file with settings of cluster:render", set: func(c *Config, v string) error {
+			c.ClusterFile = v
+			_, err := checkFile(v)
+			return err
+		}},
 		{Name: "SIGLOCAL_PORT_OFFSET", Accepts: fmt.Sprintf("a whole number from 0 to %d, added to every default port", maxOffset), set: func(c *Config, v string) error {
 			offset, err := strconv.Atoi(v)
 			if err != nil || offset < 0 || offset > maxOffset {
@@ -598,8 +607,8 @@ func checkFile(path string) (fs.FileMode, error) {
 	return info.Mode().Perm(), nil
 }
 
-// checkPrivateFile refuses a file that others than its owner can read.
-func checkPrivateFile(path string) error {
+// CheckPrivateFile refuses a file that others than its owner can read.
+func CheckPrivateFile(path string) error {
 	mode, err := checkFile(path)
 	if err == nil && mode&0o077 != 0 {
 		return fmt.Errorf("it has mode %04o, with which others can read what is secret in it", mode)
@@ -612,7 +621,7 @@ func readGitHub(c *Config, path string) error {
 	if c.GitHub != (OAuthApp{}) {
 		return errors.New("GITHUB_CLIENT_ID or GITHUB_CLIENT_SECRET is set too")
 	}
-	if err := checkPrivateFile(path); err != nil {
+	if err := CheckPrivateFile(path); err != nil {
 		return err
 	}
 	content, err := os.ReadFile(path)
@@ -677,13 +686,20 @@ func (c Config) Port(p Port) int {
 	return p.Default + c.offset
 }
 
-// Address is where programs on this machine reach p, such as 127.0.0.1:3000. Where its service listens is ListenAddress.
+// Address is where programs of the stack reach p, such as 127.0.0.1:3000. Where its service listens is ListenAddress.
 func (c Config) Address(p Port) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port(p)))
+	return net.JoinHostPort(c.host(p), strconv.Itoa(c.Port(p)))
 }
 
+// AddressHost is that address without the port.
+func (c Config) AddressHost(p Port) string { return c.host(p) }
+
 // Localhost is the address of p by the name localhost, such as localhost:1338. Clients speak to a registry on localhost without TLS.
+// On a cluster it is Address.
 func (c Config) Localhost(p Port) string {
+	if c.Cluster != nil {
+		return c.Address(p)
+	}
 	return net.JoinHostPort("localhost", strconv.Itoa(c.Port(p)))
 }
 
@@ -694,7 +710,7 @@ func (c Config) ListenAddress(p Port) string {
 
 // ListenHost is that address without the port.
 func (c Config) ListenHost(p Port) string {
-	if c.Listen == ListenAll && slices.Contains(public(), p) {
+	if c.Cluster != nil || c.Listen == ListenAll && slices.Contains(Public(), p) {
 		return "0.0.0.0"
 	}
 	return "127.0.0.1"
@@ -702,7 +718,7 @@ func (c Config) ListenHost(p Port) string {
 
 // PublicPorts are the ports by which clients reach the services of the stack, of those that listens lists.
 func PublicPorts(listens []Port) []Port {
-	return slices.DeleteFunc(slices.Clone(listens), func(p Port) bool { return !slices.Contains(public(), p) })
+	return slices.DeleteFunc(slices.Clone(listens), func(p Port) bool { return !slices.Contains(Public(), p) })
 }
 
 // Public is the host and port by which clients reach p, such as localhost:5556. What is signed for clients names services so.
@@ -710,17 +726,46 @@ func (c Config) Public(p Port) string { return net.JoinHostPort(c.Host, strconv.
 
 // PublicURL is the URL by which clients reach p: URL, unless they are elsewhere and use another name than localhost.
 func (c Config) PublicURL(p Port) string {
+	if c.Cluster != nil {
+		return c.Cluster.URLs[p.Name]
+	}
 	if c.Host == DefaultHost {
 		return c.URL(p)
 	}
 	return "http://" + c.Public(p)
 }
 
-// URL is the base URL of p on 127.0.0.1, without a slash at its end.
+// URL is the base URL of p for programs of the stack, without a slash at its end.
 func (c Config) URL(p Port) string { return "http://" + c.Address(p) }
 
 // Issuer is the URL by which Fulcio trusts Dex as an OIDC issuer, and at which clients sign in.
-func (c Config) Issuer() string { return "http://" + c.Public(Dex) }
+func (c Config) Issuer() string {
+	switch {
+	case c.Cluster == nil:
+		return "http://" + c.Public(Dex)
+	case c.Cluster.Issuer != "":
+		return c.Cluster.Issuer
+	default:
+		return c.PublicURL(Dex)
+	}
+}
+
+// IssuerClient is what the issuer knows cosign as (OpenID Connect Core, client_id), and IssuerType is how Fulcio reads the issuer's tokens
+// (https://github.com/sigstore/fulcio/blob/main/docs/oidc.md).
+func (c Config) IssuerClient() string {
+	if c.Cluster != nil && c.Cluster.Issuer != "" {
+		return c.Cluster.ClientID
+	}
+	return "sigstore"
+}
+
+// IssuerType is described at IssuerClient.
+func (c Config) IssuerType() string {
+	if c.Cluster != nil && c.Cluster.Issuer != "" {
+		return c.Cluster.IssuerType
+	}
+	return "email"
+}
 
 // DexPages is the folder of the pages that Dex shows, in the form that its frontend.dir takes.
 func (c Config) DexPages() string { return filepath.Join(c.Root, "templates", "dex") }
@@ -759,7 +804,12 @@ func (c Config) RekorV2() string { return "http://" + c.Localhost(RekorTiles) }
 func (c Config) RekorV2Origin() string { return c.Host }
 
 // TUFMirror is the URL of the TUF repository.
-func (c Config) TUFMirror() string { return "http://" + c.Public(TUF) }
+func (c Config) TUFMirror() string {
+	if c.Cluster != nil {
+		return c.PublicURL(TUF)
+	}
+	return "http://" + c.Public(TUF)
+}
 
 // PageURL is the URL of the stack in the browser.
 func (c Config) PageURL() string { return "http://" + c.Public(Page) }
@@ -856,8 +906,11 @@ func (c Config) FromState(path string) string {
 	return filepath.ToSlash(relative)
 }
 
-// AttestationBucket is the URL of the folder in which Rekor keeps attestations.
+// AttestationBucket is the URL of the folder or bucket in which Rekor keeps attestations.
 func (c Config) AttestationBucket() string {
+	if c.Cluster != nil && c.Cluster.Attestations != "" {
+		return c.Cluster.Attestations
+	}
 	return (&url.URL{Scheme: "file", Path: c.Data("rekor-attestations")}).String()
 }
 
@@ -870,7 +923,7 @@ func (c Config) FulcioSocket() string { return c.Run("fulcio.sock") }
 // Folders lists the folders of a stack, each to be of mode 0700.
 func (c Config) Folders() []string {
 	folders := []string{c.State}
-	for _, name := range []string{"checkouts", "config", "data", "home", "keys", "logs", "run", "secrets", "support", "tmp", "trust"} {
+	for _, name := range []string{"checkouts", "cluster", "config", "data", "home", "keys", "logs", "run", "secrets", "support", "tmp", "trust"} {
 		folders = append(folders, filepath.Join(c.State, name))
 	}
 	return folders

@@ -59,7 +59,7 @@ func (c Config) MadeFor() (Stack, error) {
 // Remembered is the stack that the state folder has to remember once c is started in it: what it was made for, and what c
 // adds.
 func (c Config) Remembered() (Stack, error) {
-	made, err := c.MadeFor()
+	made, err := c.Keeper().MadeFor()
 	return made.with(c.Stack), err
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,6 +124,12 @@ func isError(err error, number uint16) bool {
 	return errors.As(err, &serverErr) && serverErr.Number == number
 }
 
+// Open opens the stack's database as its administrator.
+func Open(ctx context.Context, c config.Config) (*sql.DB, error) { return open(ctx, c, "") }
+
+// Names are the names of the stack's databases.
+func Names() []string { return slices.Clone(databases) }
+
 // Ping makes a request that the server answers only once clients can use it.
 func Ping(ctx context.Context, c config.Config) error {
 	db, err := open(ctx, c, "")
@@ -143,13 +150,18 @@ func Prepare(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
+	// On a cluster the programs come over the network. Root never does.
+	from := "localhost"
+	if c.Cluster != nil {
+		from = "'%'"
+	}
 	// A secret holds no character that is special in SQL, which has no placeholders here.
 	var statements []string
 	for _, name := range databases {
 		statements = append(statements,
 			fmt.Sprintf("CREATE DATABASE IF NOT EXISTS %s CHARACTER SET utf8mb4", name),
-			fmt.Sprintf("CREATE USER IF NOT EXISTS %s@localhost IDENTIFIED BY '%s'", name, password),
-			fmt.Sprintf("GRANT ALL ON %s.* TO %s@localhost", name, name))
+			fmt.Sprintf("CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY '%s'", name, from, password),
+			fmt.Sprintf("GRANT ALL ON %s.* TO %s@%s", name, name, from))
 	}
 	file := c.Program(build.Schema)
 	if folder, ok := c.Checkouts["trillian"]; ok {

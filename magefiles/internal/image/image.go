@@ -2,6 +2,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,25 +77,34 @@ type Image struct {
 	SBOM      string // the file with its bill of materials
 }
 
-// Build makes an image of the stack s, called version, and pushes it to the stack's registry, or writes it to an archive, if that is not
-// empty. What it needs meanwhile, and the bill of materials, are in the folder staged.
-func Build(ctx context.Context, s *stack.Stack, version, archive, staged string) (made Image, err error) {
+// Order says which image is to be made.
+type Order struct {
+	Version    string
+	Archive    string   // the path of an archive to write; empty for a registry
+	Repository string   // the repository into which it is pushed, with its registry; the stack's own registry if empty
+	Further    []string // the import paths of programs of this project's own beside those of the stack
+	Debian     []string // Debian's packages beside those that the stack needs
+}
+
+// Build makes an image of the stack s, and pushes it or writes it into an archive. What it needs meanwhile, and the bill of materials, are
+// in the folder staged.
+func Build(ctx context.Context, s *stack.Stack, o Order, staged string) (made Image, err error) {
 	step := s.Console.Step("image")
 	defer func() {
 		if err != nil {
 			step.Fail()
 		}
 	}()
-	c, err := contents(ctx, s, version, archive, staged)
+	c, err := contents(ctx, s, o, staged)
 	if err != nil {
 		return Image{}, err
 	}
 	step.Detail("gets Debian's packages")
-	if err := root(ctx, s, c, staged); err != nil {
+	if err := root(ctx, s, c, o.Debian, staged); err != nil {
 		return Image{}, err
 	}
 	step.Detail("links the programs")
-	files, err := pack.Files(ctx, s, s.Builder(), staged)
+	files, err := pack.Files(ctx, s, s.Builder(), staged, o.Further...)
 	if err != nil {
 		return Image{}, err
 	}
@@ -111,9 +121,9 @@ func Build(ctx context.Context, s *stack.Stack, version, archive, staged string)
 	if err != nil {
 		return Image{}, err
 	}
-	made = Image{Reference: archive, SBOM: c.SBOM}
-	if archive == "" {
-		made.Reference = s.Config.Image(pack.Command) + "@" + assembled.Digest
+	made = Image{Reference: o.Archive, SBOM: c.SBOM}
+	if o.Archive == "" {
+		made.Reference = o.repository(s) + "@" + assembled.Digest
 	}
 	var sizes []string
 	total := int64(0)
@@ -125,15 +135,20 @@ func Build(ctx context.Context, s *stack.Stack, version, archive, staged string)
 	return made, nil
 }
 
+// repository is that into which the image is pushed.
+func (o Order) repository(s *stack.Stack) string {
+	return cmp.Or(o.Repository, s.Config.Image(pack.Command))
+}
+
 // contents says what an image holds, without its programs.
-func contents(ctx context.Context, s *stack.Stack, version, archive, staged string) (Contents, error) {
+func contents(ctx context.Context, s *stack.Stack, o Order, staged string) (Contents, error) {
 	at, err := pack.Time(ctx, s.Config.Root, os.Getenv)
 	if err != nil {
 		return Contents{}, err
 	}
 	c := Contents{
-		Reference: s.Config.Image(pack.Command) + ":" + tag(version), File: archive, SBOM: filepath.Join(staged, "sbom.spdx.json"), Time: at,
-		Arch: runtime.GOARCH, Version: version, Root: filepath.Join(staged, "root.tar"), Packages: filepath.Join(staged, "archives"),
+		Reference: o.repository(s) + ":" + tag(o.Version), File: o.Archive, SBOM: filepath.Join(staged, "sbom.spdx.json"), Time: at,
+		Arch: runtime.GOARCH, Version: o.Version, Root: filepath.Join(staged, "root.tar"), Packages: filepath.Join(staged, "archives"),
 		Env: []string{
 			"PATH=" + Folder + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"SIGLOCAL_STATE=" + State, "SIGLOCAL_STACK=" + string(s.Config.Stack), "SIGLOCAL_LISTEN=" + string(config.ListenAll),
@@ -142,13 +157,13 @@ func contents(ctx context.Context, s *stack.Stack, version, archive, staged stri
 		Labels: map[string]string{
 			"org.opencontainers.image.title":       pack.Command,
 			"org.opencontainers.image.description": "A whole Sigstore: Fulcio, Rekor, a CT log, a timestamp authority, Dex, a registry",
-			"org.opencontainers.image.version":     version,
+			"org.opencontainers.image.version":     o.Version,
 			"org.opencontainers.image.licenses":    "Apache-2.0",
 			"org.opencontainers.image.created":     at.Format(time.RFC3339),
 		},
 	}
-	if archive != "" {
-		c.Reference = "localhost/" + pack.Command + ":" + tag(version)
+	if o.Archive != "" {
+		c.Reference = "localhost/" + pack.Command + ":" + tag(o.Version)
 	}
 	// In a container the ports are the default ones, whatever those of this stack are.
 	defaults, err := config.Load(s.Config.Root, []string{"SIGLOCAL_STATE=" + State}, s.Parts()...)
@@ -201,9 +216,9 @@ func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 
 // root gets the packages that the stack runs with, and unpacks them into an archive. Nothing in them is run, so an ordinary user can
 // do this, and the same packages give the same bytes.
-func root(ctx context.Context, s *stack.Stack, c Contents, staged string) error {
+func root(ctx context.Context, s *stack.Stack, c Contents, further []string, staged string) error {
 	needs := slices.DeleteFunc(s.Needs(), func(need platform.Need) bool { return need == platform.CCompiler })
-	packages := append([]string{"base-files", "ca-certificates"}, platform.DebianPackages(needs)...)
+	packages := slices.Concat([]string{"base-files", "ca-certificates"}, platform.DebianPackages(needs), further)
 	if s.Config.HasDatabase() {
 		packages = append(packages, needsPrograms...)
 	}

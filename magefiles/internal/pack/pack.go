@@ -176,12 +176,13 @@ func Tool(ctx context.Context, root, name, staged string) (string, error) {
 	return program, err
 }
 
-// Files lists what is handed out, after making in the folder staged what is not there yet.
-func Files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string) ([]File, error) {
+// Files lists what is handed out, after making in the folder staged what is not there yet: the stack's programs, and further ones of this
+// project's own.
+func Files(ctx context.Context, s *stack.Stack, b *build.Builder, staged string, further ...string) ([]File, error) {
 	flags := fmt.Sprintf("-s -w -X %s/magefiles/internal/project.Command=%s", project.Module, Command)
 	var own []string
 	var list []File
-	for _, pkg := range s.Programs() {
+	for _, pkg := range slices.Concat(s.Programs(), further) {
 		name, importPath := build.Program(pkg)
 		source, fromCheckout := s.Config.CheckedOut(name)
 		switch {

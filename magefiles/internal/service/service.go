@@ -56,6 +56,21 @@ type Service struct {
 	Ready Probe
 	// EndsOnSecondTerm says that after SIGTERM the program idles before it ends, unless it is sent a second one.
 	EndsOnSecondTerm bool
+	// Tree is the display name of its Trillian tree; empty if it has none. Templates have the tree's ID as the value Tree.
+	Tree string
+	// Derived are the folders below the state folder that it makes anew from the rest of its data if they are missing.
+	Derived []string
+	// First are the arguments with which the program is run to its end before it is started; nil if it needs no such run.
+	First []string
+	// Single says why there can be only one copy of it at a time; empty if several can run beside each other.
+	Single string
+	// Elects says that its copies on a cluster elect one among them, by leases.
+	Elects bool
+	// Peers are the ports by which its copies on a cluster, each of which keeps all data, talk to each other; none if it has no such
+	// copies. The first takes connections as long as the copy lives.
+	Peers []config.Port
+	// Here says that it shows the machine that it runs on, and so is no part of a cluster.
+	Here bool
 	// Grace is how long it may take to end before it is killed; 10 seconds if zero.
 	Grace time.Duration
 	// Hint is what to try if it does not start.
@@ -76,6 +91,9 @@ type Passage struct {
 	// What passes, in a word or two.
 	What string
 }
+
+// PodName is the variable that holds the name of a copy's pod on a cluster, where arguments name it as $(POD_NAME).
+const PodName = "POD_NAME"
 
 // Token is the name of the PKCS#11 token that holds the CA's key.
 const Token = "token"

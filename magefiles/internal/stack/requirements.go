@@ -85,6 +85,10 @@ var errNoInstaller = errors.New("mariadb-install-db, which comes with mariadbd, 
 
 // MariaDBPrograms are the paths of mariadbd and mariadb-install-db.
 func MariaDBPrograms(c config.Config) (server, installer string, err error) {
+	if c.Cluster != nil {
+		// Where Debian's packages, of which an image is made, have them.
+		return "/usr/sbin/mariadbd", "/usr/bin/mariadb-install-db", nil
+	}
 	server = c.MariaDB
 	if server == "" {
 		server = platform.FindMariaDB()

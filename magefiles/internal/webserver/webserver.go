@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// Grace is how long requests that are under way get where a program has no reason for another time: somewhat less than a service has to
+// end.
+const Grace = 8 * time.Second
+
 // Site is what is served at an address.
 type Site struct {
 	Address string // host:port

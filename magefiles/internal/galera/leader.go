@@ -1,0 +1,249 @@
+package galera
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// leader leads clients' connections to the same copy as all other copies do. Galera would let clients write to any copy, but then two
+// writes of the same rows at different copies fail, and a read at one copy may not see what another one has just acknowledged.
+type leader struct {
+	copy  Copy
+	state *shown
+	said  *log.Logger
+
+	mu     sync.Mutex
+	host   string // of the leader; empty if none is known
+	joined map[*joined]bool
+}
+
+// errLost says that this copy has lost the others. Its server then refuses clients, and would do so for good if they were started anew: they
+// wait for this copy, since it may have the newest data, and it would wait for theirs. So it is started anew too.
+var errLost = errors.New("most of the copies are gone")
+
+// patience is how long the others may be gone: a network that comes back joins the servers again, and better than they could be started.
+const patience = 20 * time.Second
+
+// run follows who leads, and takes connections at an address once somebody does, until ctx is done. The error is why the server has to end.
+func (l *leader) run(ctx context.Context, address string) error {
+	late, listening, served, others := 0, false, time.Time{}, false
+	defer func() { l.handOver(others) }()
+	for pause(ctx) == nil {
+		states, missing := l.copy.ask(ctx)
+		others = slices.ContainsFunc(states, func(one State) bool { return one.Serves })
+		states[l.copy.Self] = State{Serves: l.copy.Clustered(ctx), Leader: l.host}
+		if states[l.copy.Self].Serves {
+			served = time.Now()
+		} else if !served.IsZero() && time.Since(served) > patience {
+			others = false
+			return errLost
+		}
+		host := choose(l.copy.Copies, states)
+		// An answer that is late for once changes nothing.
+		if host != l.host && slices.Contains(missing, l.host) {
+			if late++; late < 3 {
+				continue
+			}
+		}
+		late = 0
+		if host != l.host {
+			l.said.Printf("connections are led to %q", host)
+			l.lead(host, slices.Contains(missing, l.host))
+		}
+		if host != "" && !listening {
+			if err := l.listen(ctx, address); err != nil {
+				l.said.Print(err)
+				continue
+			}
+			listening = true
+		}
+	}
+	return nil
+}
+
+// choose is the host of the leader: that which a copy already has for it, so that a copy that comes back changes nothing, or else the first
+// that serves. It is empty if none serves.
+func choose(copies []string, states []State) string {
+	first := ""
+	for i, state := range states {
+		if !state.Serves {
+			continue
+		}
+		for j, host := range copies {
+			if host == state.Leader && states[j].Serves {
+				return host
+			}
+		}
+		if first == "" {
+			first = copies[i]
+		}
+	}
+	return first
+}
+
+// lead changes the leader. Connections to the one before are ended: at once if it is lost, or else each when nothing is under way on it.
+func (l *leader) lead(host string, lost bool) {
+	l.mu.Lock()
+	before := l.joined
+	l.host, l.joined = host, map[*joined]bool{}
+	l.mu.Unlock()
+	l.state.change(func(s *State) { s.Leader = host })
+	if lost {
+		closeAll(before)
+	} else {
+		go drain(before)
+	}
+}
+
+// handOver ends this copy's part. If it was the leader and others serve, they get the time that they take to notice that, and to end their
+// connections to its server when nothing is under way on them.
+func (l *leader) handOver(others bool) {
+	l.mu.Lock()
+	before, was := l.joined, l.host
+	l.host, l.joined = "", map[*joined]bool{}
+	l.mu.Unlock()
+	if !others {
+		closeAll(before)
+		return
+	}
+	noticed := time.After(drained + time.Second)
+	drain(before)
+	if was == l.copy.Copies[l.copy.Self] {
+		<-noticed
+	}
+}
+
+// joined is a client's connection, and that to a leader which it is joined with.
+type joined struct {
+	client, server net.Conn
+	asked          atomic.Bool  // the client has sent something, and the server has not answered yet
+	used           atomic.Int64 // when something came last, in nanoseconds since 1970
+}
+
+func (j *joined) close() { _ = errors.Join(j.client.Close(), j.server.Close()) }
+
+// quiet says whether nothing has been under way for a while.
+func (j *joined) quiet(while time.Duration) bool {
+	return !j.asked.Load() && time.Since(time.Unix(0, j.used.Load())) > while
+}
+
+func closeAll(all map[*joined]bool) {
+	for one := range all {
+		one.close()
+	}
+}
+
+// drained is how long connections get to end by themselves.
+const drained = 5 * time.Second
+
+// drain ends connections when nothing is under way on them. Between two statements of a transaction there is a pause as well, so the longer
+// pauses of connections that nobody uses are waited for first.
+func drain(all map[*joined]bool) {
+	for began := time.Now(); len(all) > 0 && time.Since(began) < drained; time.Sleep(5 * time.Millisecond) {
+		while := 300 * time.Millisecond
+		if time.Since(began) > drained/2 {
+			while = 50 * time.Millisecond
+		}
+		for one := range all {
+			if one.quiet(while) {
+				one.close()
+				delete(all, one)
+			}
+		}
+	}
+	closeAll(all)
+}
+
+func (l *leader) listen(ctx context.Context, address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.connect(ctx, client)
+		}
+	}()
+	return nil
+}
+
+// connect joins a client's connection with one to the leader.
+func (l *leader) connect(ctx context.Context, client net.Conn) {
+	j := l.dial(ctx, client)
+	if j == nil {
+		_ = client.Close() // it tries again
+		return
+	}
+	// Whichever end closes first ends both.
+	done := make(chan struct{}, 2)
+	pass := func(to, from net.Conn, asks bool) {
+		_, _ = io.Copy(noting{to, j, asks}, from) // an error ends the connection, as its end does
+		done <- struct{}{}
+	}
+	go pass(j.server, client, true)
+	go pass(client, j.server, false)
+	<-done
+	j.close()
+	l.mu.Lock()
+	delete(l.joined, j)
+	l.mu.Unlock()
+}
+
+// noting writes to one end of a joined connection, and notes that.
+type noting struct {
+	to   net.Conn
+	of   *joined
+	asks bool
+}
+
+func (n noting) Write(p []byte) (int, error) {
+	// COM_STMT_CLOSE is not answered (https://mariadb.com/kb/en/com_stmt_close/).
+	closes := len(p) == 9 && p[4] == 0x19
+	n.of.asked.Store(n.asks && !closes)
+	n.of.used.Store(time.Now().UnixNano())
+	return n.to.Write(p)
+}
+
+// between is how long a new connection is held while one leader follows another.
+const between = 5 * time.Second
+
+// dial connects to the leader, and notes the connection with that of the client. It returns nil if there is none for a while.
+func (l *leader) dial(ctx context.Context, client net.Conn) *joined {
+	for end := time.Now().Add(between); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		l.mu.Lock()
+		host := l.host
+		l.mu.Unlock()
+		if host == "" {
+			continue
+		}
+		server, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", at(host, serverPort))
+		if err != nil {
+			continue
+		}
+		j := &joined{client: client, server: server}
+		j.used.Store(time.Now().UnixNano())
+		l.mu.Lock()
+		same := l.host == host
+		if same {
+			l.joined[j] = true
+		}
+		l.mu.Unlock()
+		if same {
+			return j
+		}
+		_ = server.Close()
+	}
+	return nil
+}
