@@ -4,22 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"database/sql"
-	"encoding/asn1"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,12 +22,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"sigstore-local/magefiles/internal/bench"
 	"sigstore-local/magefiles/internal/config"
-	"sigstore-local/magefiles/internal/database"
-	"sigstore-local/magefiles/internal/platform"
 	"sigstore-local/magefiles/internal/rekorlog"
 	"sigstore-local/magefiles/internal/statedir"
 	"sigstore-local/magefiles/internal/tilelog"
@@ -526,6 +512,7 @@ func TestInsideOfTheCluster(t *testing.T) {
 	if err := syscall.Mount(resolv, "/etc/resolv.conf", "", syscall.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
+	others := newOutsiders(t, r.dir, host)
 	machine := newStack(t)
 	machine.env = append(machine.env, r.env()...)
 	k := &kubernetes{machine: machine, rig: r, namespace: namespace}
@@ -570,7 +557,8 @@ func TestInsideOfTheCluster(t *testing.T) {
 	t.Run("load on three copies of MariaDB", func(t *testing.T) { k.in(t).load() })
 	t.Run("faults while clients sign", func(t *testing.T) { k.in(t).faults(signed, bundles) })
 	k.kubectl("delete", "namespace", namespace, "--wait=false")
-	t.Run("a MySQL and an issuer outside of the cluster", func(t *testing.T) { withOthers(t, r) })
+	t.Run("a MySQL, an issuer and a registry outside of the cluster", func(t *testing.T) { withOthers(t, r, others) })
+	t.Run("an Ingress, and an HSM of the user's", func(t *testing.T) { byIngress(t, r, others) })
 	t.Run("three copies of MariaDB from the beginning", func(t *testing.T) {
 		k, signed := smaller(t, r, "three")
 		k.moveWith("services:\n"+threeCopies, signed)
@@ -592,16 +580,27 @@ func smaller(t *testing.T, r rig, namespace string) (k *kubernetes, signed []sig
 // moveWith moves a stack with some settings, and checks that what was signed before verifies there.
 func (k *kubernetes) moveWith(settings string, signed []signature) {
 	k.machine.t.Helper()
-	k.set(clusterImage, "namespace: "+k.namespace+"\n"+settings)
-	k.machine.must("cluster:render")
-	base := filepath.Join(k.machine.config.State, "cluster", "base")
-	k.kubectl("apply", "--filename="+filepath.Join(base, "namespace.yaml"))
-	k.machine.must("cluster:secrets")
-	k.kubectl("apply", "--kustomize="+base)
-	k.machine.must("cluster:data")
-	k.ready()
+	k.render(settings)
+	k.move("base")
 	k.client()
 	k.verifyEach(signed)
+}
+
+// render renders what some settings say, and makes the namespace.
+func (k *kubernetes) render(settings string) {
+	k.machine.t.Helper()
+	k.set(clusterImage, "namespace: "+k.namespace+"\n"+settings)
+	k.machine.must("cluster:render")
+	k.kubectl("apply", "--filename="+filepath.Join(k.machine.config.State, "cluster", "base", "namespace.yaml"))
+}
+
+// move applies the base, or an overlay that is in a folder beside it, and moves the machine's data.
+func (k *kubernetes) move(folder string) {
+	k.machine.t.Helper()
+	k.machine.must("cluster:secrets")
+	k.kubectl("apply", "--kustomize="+filepath.Join(k.machine.config.State, "cluster", folder))
+	k.machine.must("cluster:data")
+	k.ready()
 }
 
 // signsAlso lets clients sign in the cluster, and returns what they signed.
@@ -612,154 +611,6 @@ func (k *kubernetes) signsAlso(count int) []signature {
 	added := clients.end()
 	k.verifyEach(added)
 	return added
-}
-
-// withOthers moves a smaller stack, whose databases and OIDC issuer are then servers that are no part of the cluster, with a CA of their own.
-func withOthers(t *testing.T, r rig) {
-	k, signed := smaller(t, r, "outside")
-	machine := k.machine
-	host, _, _ := strings.Cut(r.Registry, ":")
-	key, certificate := serverCertificate(t, host)
-	authority, keyFile := machine.file("others.pem", certificate), machine.file("others.key", key)
-	t.Setenv("SSL_CERT_FILE", authority) // this program signs in there
-	dsn, open := machine.mySQL(host, authority, keyFile)
-	issuer := machine.dex(host, authority, keyFile)
-	k.moveWith("mysql: {dsnFile: "+dsn+"}\noidc: {issuer: '"+issuer+"', clientID: sigstore}\nca: "+authority+"\n", signed)
-	k.config.Cluster.Issuer = issuer
-	added := k.signsAlso(2)
-	if got := identityOf(t, added[0]); got != issuer {
-		t.Errorf("the certificate is for an identity of %s, not of %s", got, issuer)
-	}
-	if pods := k.names("pods"); slices.ContainsFunc(pods, func(pod string) bool { return strings.Contains(pod, "mariadb") || strings.Contains(pod, "dex") }) {
-		t.Errorf("the cluster has its own: %v", pods)
-	}
-	var entries, connections int
-	if err := open.QueryRow("SELECT COUNT(*) FROM trillian.SequencedLeafData").Scan(&entries); err != nil || entries < len(signed)+len(added) {
-		t.Errorf("the server has %d entries, %v", entries, err)
-	}
-	if err := open.QueryRow("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'sigstore'").Scan(&connections); err != nil || connections == 0 {
-		t.Errorf("%d connections of the cluster, %v", connections, err)
-	}
-	k.kubectl("delete", "namespace", k.namespace, "--wait=false")
-}
-
-// identityOf is the issuer of the identity that a signature's certificate is for
-// (https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md, issuer V2).
-func identityOf(t *testing.T, one signature) (issuer string) {
-	t.Helper()
-	block, _ := pem.Decode(one.bundle.Cert)
-	parsed, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, extension := range parsed.Extensions {
-		if extension.Id.String() == "1.3.6.1.4.1.57264.1.8" {
-			if _, err := asn1.Unmarshal(extension.Value, &issuer); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return issuer
-}
-
-// dex runs a Dex with TLS at an address, with the account of the stack's user, and returns its issuer.
-func (s *stack) dex(host, certificate, key string) (issuer string) {
-	s.t.Helper()
-	hash, err := bcrypt.GenerateFromPassword([]byte(strings.TrimSpace(s.read(s.config.SecretFile(config.DexPassword)))), bcrypt.DefaultCost) // the least that Dex takes
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	issuer = "https://" + net.JoinHostPort(host, "8443")
-	settings := s.file("others.dex.yaml", fmt.Sprintf(`issuer: %[1]s
-storage: {type: memory}
-web: {https: "%[2]s:8443", tlsCert: %[3]s, tlsKey: %[4]s}
-oauth2: {skipApprovalScreen: true, passwordConnector: local, grantTypes: [password]}
-enablePasswordDB: true
-staticPasswords: [{email: %[5]q, hash: '%[6]s', username: a, userID: a}]
-staticClients: [{id: sigstore, name: sigstore, public: true}]
-frontend: {dir: %[7]s}
-`, issuer, host, certificate, key, s.config.Email, hash, s.config.DexPages()))
-	said := s.background(s.config.Program("dex"), "serve", settings)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		response, err := http.Get(issuer + "/keys")
-		if err == nil {
-			_ = response.Body.Close()
-			return issuer
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("Dex does not answer: %v: %s", err, said)
-		}
-	}
-}
-
-// background runs a program until the test ends, and returns what it says.
-func (s *stack) background(program string, args ...string) *syncBuffer {
-	s.t.Helper()
-	var said syncBuffer
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
-	})
-	return &said
-}
-
-// mySQL runs a server with TLS at an address. It returns a file with its DSN, and a connection.
-func (s *stack) mySQL(host, certificate, key string) (dsn string, db *sql.DB) {
-	s.t.Helper()
-	dir := filepath.Join(s.home, "mysql")
-	server := platform.FindMariaDB()
-	install := exec.Command(platform.FindMariaDBInstaller(server), append([]string{"--no-defaults", "--datadir=" + dir, "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--skip-name-resolve", "--force"}, database.RootArgs()...)...)
-	if out, err := install.CombinedOutput(); err != nil {
-		s.t.Fatalf("%v: %s", err, out)
-	}
-	socket := filepath.Join(s.home, "mysql.sock")
-	said := s.background(server, append([]string{"--no-defaults", "--datadir=" + dir, "--socket=" + socket, "--bind-address=" + host, "--port=3306", "--skip-name-resolve",
-		"--ssl-cert=" + certificate, "--ssl-key=" + key, "--max-connections=500"}, database.RootArgs()...)...)
-	db, err := sql.Open("mysql", "root@unix("+socket+")/")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = db.Close() })
-	for end := time.Now().Add(time.Minute); db.Ping() != nil; time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.t.Fatalf("the server does not answer: %s", said)
-		}
-	}
-	for _, statement := range []string{"CREATE USER sigstore@'%' IDENTIFIED BY 'secret-of-mysql' REQUIRE SSL", "GRANT ALL ON *.* TO sigstore@'%'"} {
-		if _, err := db.Exec(statement); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	return s.file("mysql.dsn", "sigstore:secret-of-mysql@tcp("+host+":3306)/?tls=true\n"), db
-}
-
-// serverCertificate makes a key, and a certificate of it for an IP address that is its own CA, both in PEM.
-func serverCertificate(t *testing.T, address string) (key, certificate string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "another server"}, IPAddresses: []net.IP{net.ParseIP(address)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text})), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // set sets the cluster's settings, with one of the images.
@@ -1086,7 +937,7 @@ func (k *kubernetes) levels() {
 		{[]string{"--key=" + key}, []string{"--key=" + public}},
 		{[]string{"--identity-token=" + token}, []string{"--certificate-identity=" + k.config.Email, "--certificate-oidc-issuer=" + k.config.Issuer()}},
 	} {
-		image := k.newImage()
+		image := k.newImage(k.config.URL(config.Registry), k.image("example"))
 		if r := k.cosign(slices.Concat([]string{"verify"}, level.verify, []string{image})...); r.code == 0 {
 			k.t.Errorf("an image that nobody has signed verifies: %s", r)
 		}
@@ -1098,20 +949,20 @@ func (k *kubernetes) levels() {
 	k.verifyBundlesThere(clients.end())
 }
 
-// newImage stores an image that nobody has signed, in the cluster's registry.
-func (k *kubernetes) newImage() string {
+// newImage stores an image that nobody has signed as example, in the registry at a URL, and returns its reference, which begins with a name.
+func (k *kubernetes) newImage(registry, name string) string {
 	k.t.Helper()
 	config := fmt.Sprintf(`{"architecture":"amd64","os":"linux","created":%q,"rootfs":{"type":"layers","diff_ids":[]}}`, time.Now().Format(time.RFC3339Nano))
-	blob := k.push("blobs/uploads/", []byte(config))
+	blob := k.push(registry, "blobs/uploads/", []byte(config))
 	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`, blob, len(config))
-	return k.image("example") + "@" + k.push("manifests/", []byte(manifest))
+	return name + "@" + k.push(registry, "manifests/", []byte(manifest))
 }
 
-// push stores a blob or manifest in the cluster's registry, and returns its digest.
-func (k *kubernetes) push(at string, content []byte) string {
+// push stores a blob or manifest of example in the registry at a URL, and returns its digest.
+func (k *kubernetes) push(registry, at string, content []byte) string {
 	k.t.Helper()
 	digest := "sha256:" + sumOf(content)
-	url, method := k.config.URL(config.Registry)+"/v2/example/"+at, http.MethodPut
+	url, method := registry+"/v2/example/"+at, http.MethodPut
 	if at == "manifests/" {
 		url += digest
 	} else {
@@ -1218,7 +1069,7 @@ func (k *kubernetes) useOtherParts() *signers[string] {
 // ready waits until all copies of all parts are ready.
 func (k *kubernetes) ready() {
 	k.machine.t.Helper()
-	k.kubectl("rollout", "status", "--timeout=3m", "deployment,statefulset")
+	k.kubectl("rollout", "status", "--timeout=10m", "deployment,statefulset")
 }
 
 func (k *kubernetes) names(kind string) []string {

@@ -322,7 +322,8 @@ func kubeProxy(s spec, logs string, n int, more ...string) program {
 	}, more...)}
 }
 
-// coreDNS answers for the cluster's names, and says of all others that there is no such name.
+// coreDNS answers for the cluster's names, leads those below test (RFC 6761, 6.2) to where tests are, and says of all others that there is no
+// such name.
 func coreDNS(s spec) program {
 	return program{log: filepath.Join(s.Dir, "coredns.log"), args: []string{
 		filepath.Join(s.Programs, "coredns"), "-conf", s.state("Corefile"),
@@ -337,12 +338,20 @@ func corefile(s spec) string {
 		kubeconfig %[2]s
 	}
 }
+test {
+	template IN A {
+		answer "{{ .Name }} 60 IN A %[3]s"
+	}
+	template ANY ANY {
+		rcode NOERROR
+	}
+}
 . {
 	template ANY ANY {
 		rcode NXDOMAIN
 	}
 }
-`, clusterDomain, s.state("admin.kubeconfig"))
+`, clusterDomain, s.state("admin.kubeconfig"), outsideAddress)
 }
 
 // createVolumes creates volumes of each node, as nothing makes them on demand, and the class by which claims get them.
