@@ -3,6 +3,8 @@
 // another stack. This one takes the same arguments, as far as they are needed here, and serves no metrics.
 //
 // Usage: timestamp-server serve --host=HOST --port=PORT --file-signer-key-path=FILE --certificate-chain-path=FILE
+//
+// or, with the key at a key management service, --timestamp-signer=kms --kms-key-resource=URL in place of the key's file.
 package main
 
 import (
@@ -23,8 +25,9 @@ func main() {
 	flags := pflag.NewFlagSet("timestamp-server", pflag.ExitOnError)
 	flags.String("host", "127.0.0.1", "the address to listen on")
 	flags.Int("port", 3004, "the port to listen on")
-	flags.String("timestamp-signer", "file", "the kind of signer; only file is accepted here")
+	flags.String("timestamp-signer", "file", "where the private key is: file or kms")
 	flags.String("file-signer-key-path", "", "the file of the private key, PKCS #8 as PEM")
+	flags.String("kms-key-resource", "", "the URL of the private key at a key management service, as in awskms://…")
 	flags.String("certificate-chain-path", "", "the file of the key's certificate, its intermediate and its root, as PEM")
 	flags.Bool("disable-ntp-monitoring", true, "ask no time server; only true is accepted here")
 	_ = flags.Parse(os.Args[1:]) // ends the process if it fails
@@ -36,8 +39,8 @@ func main() {
 	if err := viper.BindPFlags(flags); err != nil {
 		log.Logger.Fatal(err)
 	}
-	if viper.GetString("timestamp-signer") != "file" || !viper.GetBool("disable-ntp-monitoring") {
-		log.Logger.Fatal("accepted are --timestamp-signer=file and --disable-ntp-monitoring=true alone")
+	if kind := viper.GetString("timestamp-signer"); kind != "file" && kind != "kms" || !viper.GetBool("disable-ntp-monitoring") {
+		log.Logger.Fatal("accepted are --timestamp-signer=file or kms, and --disable-ntp-monitoring=true alone")
 	}
 	for name, value := range map[string]any{
 		"timestamp-signer-hash": "sha256", "enforce-intermediate-eku": true, "max-request-body-size": 1 << 20,

@@ -103,7 +103,7 @@ var (
 	byDigest  = regexp.MustCompile(`^[a-zA-Z0-9._:/-]+@sha256:[0-9a-f]{64}$`)
 	quantity  = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$`)
 	kmsURL    = regexp.MustCompile(`^(awskms|azurekms|gcpkms|hashivault)://\S+$`)
-	bucketURL = regexp.MustCompile(`^(s3|gs|azblob)://\S+$`)
+	bucketURL = regexp.MustCompile(`^(s3|gs)://\S+$`)
 	plainName = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$`)
 )
 
@@ -164,7 +164,7 @@ func (s *Settings) check(c config.Config, describe func(config.Config) []service
 		{"keys.fulcio", s.Keys.Fulcio, kmsURL, "a URL that begins with awskms://, azurekms://, gcpkms:// or hashivault://", false},
 		{"keys.rekor", s.Keys.Rekor, kmsURL, "a URL that begins with awskms://, azurekms://, gcpkms:// or hashivault://", false},
 		{"keys.tsa", s.Keys.TSA, kmsURL, "a URL that begins with awskms://, azurekms://, gcpkms:// or hashivault://", false},
-		{"attestations", s.Attestations, bucketURL, "a URL that begins with s3://, gs:// or azblob://", false},
+		{"attestations", s.Attestations, bucketURL, "a URL that begins with s3:// or gs://", false},
 	} {
 		if one.found == "" && !one.needed {
 			continue

@@ -307,7 +307,7 @@ func (s Settings) use(w *Workload, there config.Config, name string, all []servi
 const databaseDSN = "config/database.dsn"
 
 // elsewhere matches the URLs of keys and buckets that services outside of the stack keep.
-var elsewhere = regexp.MustCompile(`\b(awskms|azurekms|gcpkms|hashivault|s3|gs|azblob)://`)
+var elsewhere = regexp.MustCompile(`\b(awskms|azurekms|gcpkms|hashivault|s3|gs)://`)
 
 // outside are the URLs of what a text names that is not part of the stack.
 func outside(text string) []string {
