@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 
 	"sigstore-local/magefiles/internal/build"
@@ -55,16 +57,41 @@ func Test(
 	if cluster != nil && *cluster {
 		environ = append(environ, "CLUSTER_TEST=yes")
 	}
-	runs := [][]string{
-		// The end-to-end tests wait for most of their time, for daemons and checkpoints, so that each processor can do three at a time.
-		{"test", "-count=1", "-timeout=80m", fmt.Sprint("-parallel=", 3*runtime.GOMAXPROCS(0)), "./..."},
-		{"test", "-count=1", "-race", "./magefiles/internal/service"},
+	// All is compiled before anything is timed: compilers would keep tests that wait for something from the processors.
+	if runtime.GOOS == "linux" {
+		step := s.Console.Step("kubernetes")
+		step.Detail("is compiled for the tests")
+		rig := filepath.Join(s.Config.Root, "magefiles", "rig")
+		programs, err := command.Output(ctx, command.New(ctx, rig, append(environ, "GOFLAGS="), "go", "run", ".", "-build"))
+		if err != nil {
+			step.Fail()
+			return err
+		}
+		step.Done("is compiled for the tests: %s", strings.TrimSpace(programs))
 	}
-	failures := make([]error, len(runs))
+	listed, err := command.Output(ctx, command.New(ctx, s.Config.Root, environ, "go", "list", "./..."))
+	if err != nil {
+		return err
+	}
+	const limit = "-timeout=80m"
+	units := []string{"test", "-count=1", limit}
+	for _, pkg := range strings.Fields(listed) {
+		if pkg != endToEnd {
+			units = append(units, pkg)
+		}
+	}
+	var others error
 	var wg sync.WaitGroup
-	for i, args := range runs {
-		wg.Go(func() { failures[i] = command.GoTest(ctx, s.Config.Root, environ, args...) })
-	}
+	wg.Go(func() {
+		others = command.GoTest(ctx, s.Config.Root, environ, "test", "-count=1", "-race", "./magefiles/internal/service")
+	})
+	err = command.GoTest(ctx, s.Config.Root, environ, units...)
 	wg.Wait()
-	return errors.Join(failures...)
+	// The end-to-end tests wait for most of their time, for daemons and checkpoints, so that each processor can do three at a time. Tests
+	// of single packages, some of which are about a fraction of a second, are not run beside them.
+	return errors.Join(err, others, command.GoTest(ctx, s.Config.Root, environ,
+		"test", "-count=1", limit, fmt.Sprint("-parallel=", 3*runtime.GOMAXPROCS(0)), endToEnd))
 }
+
+// endToEnd is the package of the tests that start whole stacks.
+const endToEnd = "sigstore-local/magefiles/e2e"

@@ -178,7 +178,7 @@ func TestThreeLevels(t *testing.T) {
 		s := s.in(t)
 		began := time.Now()
 		s.must("build")
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("it took %s", took)
 		}
 	})
@@ -670,7 +670,7 @@ exit 7
 	if count := strings.Count(r.stderr, "the disk is on fire"); count != 1 {
 		t.Errorf("the message comes %d times: %s", count, r)
 	}
-	if took := time.Since(began); took > 15*time.Second {
+	if took := time.Since(began); took > 45*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	s.env = working

@@ -83,8 +83,8 @@ func TestFaultOneDaemonIsKilledWhileClientsSign(t *testing.T) {
 	signed := clients.end()
 	s.verifyEach(signed)
 	slices.Sort(named)
-	if named[len(named)/2] > time.Second {
-		t.Errorf("it takes status more than a second to name who died: %s", named)
+	if named[len(named)/2] > 3*time.Second {
+		t.Errorf("it takes status more than three seconds to name who died: %s", named)
 	}
 	t.Logf("%d daemons killed, %d signatures acknowledged and %d not, all acknowledged ones verify; status named the dead: %s; start healed: %s",
 		count, len(signed), len(clients.failed), named, healed)

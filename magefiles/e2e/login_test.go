@@ -57,7 +57,7 @@ func (b *browser) in(t *testing.T) *browser { return &browser{t, b.ctx} }
 
 func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(b.ctx, soon)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.t.Fatalf("%v\n%s", err, b.text())
@@ -66,7 +66,7 @@ func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 
 // evaluate runs a script in the page and returns its value.
 func evaluate[T any](b *browser, script string) (T, error) {
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, soon)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[T](script))
 }
@@ -256,7 +256,7 @@ func TestSigningInWithABrowser(t *testing.T) {
 		b.open(l.page)
 		began := time.Now()
 		_ = l.cmd.Process.Signal(os.Interrupt)
-		if <-l.ended; l.cmd.ProcessState.Success() || time.Since(began) > 5*time.Second {
+		if <-l.ended; l.cmd.ProcessState.Success() || time.Since(began) > 30*time.Second {
 			t.Errorf("it ended after %s: %s", time.Since(began), l)
 		}
 		for _, pid := range processes(t, l.bundle) {

@@ -96,13 +96,13 @@ func (p pageBrowser) evaluate(script string) string {
 }
 
 func (p pageBrowser) value(script string) (string, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, soon)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[string]("(async () => String(await ("+script+")))()", chromedp.EvalAwaitPromise))
 }
 
 // soon is longer than a page takes for anything but a command that it runs.
-const soon = time.Minute
+const soon = 5 * time.Minute
 
 // until waits until a script is true. A page that is loaded anew meanwhile ends the script, and is asked again.
 func (p pageBrowser) until(script string, most time.Duration) {

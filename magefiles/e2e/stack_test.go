@@ -493,7 +493,7 @@ func (on terminal) shows(text string) {
 
 func (on terminal) wait(what string, until func() bool) {
 	on.s.t.Helper()
-	for end := time.Now().Add(time.Minute); !until(); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(soon); !until(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			on.s.t.Fatalf("%s: %s", what, on.tmux("capture-pane", "-p"))
 		}

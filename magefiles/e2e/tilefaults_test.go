@@ -403,7 +403,7 @@ func (s *stack) damageTile(log tiledLog, file, name string, left func([]byte) []
 	}
 	if filepath.Base(file) == "checkpoint" {
 		// The server publishes another one in the place of one that is gone.
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if _, err := os.Stat(file); err == nil {
 				break
 			}

@@ -282,7 +282,7 @@ func TestBothSignatureLogsAreShownWatchedAndSearched(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.must("rekorTiles:start")
-			for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			for end := time.Now().Add(deadline); ; time.Sleep(50 * time.Millisecond) {
 				r := s.must("rekor:search", "-log=rekor-tiles", "-identity="+s.config.Email)
 				if strings.HasPrefix(r.stdout, "0\t") && r.stderr == "" {
 					break

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -57,6 +58,17 @@ func newCopies(t *testing.T) *copies {
 		write(t, c.path(i, "dsn"), "root@unix("+c.path(i, "socket")+")/\n")
 	}
 	t.Cleanup(func() { c.kill(0, 1, 2) })
+	// They have process groups of their own, which a signal to the tests' does not reach.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	t.Cleanup(func() { signal.Stop(signals); close(signals) })
+	go func() {
+		if _, told := <-signals; told {
+			c.kill(0, 1, 2)
+			_ = os.RemoveAll(dir)
+			os.Exit(1)
+		}
+	}()
 	install := exec.CommandContext(t.Context(), platform.FindMariaDBInstaller(server), append([]string{"--no-defaults", "--datadir=" + c.path(0, "data"), "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--skip-name-resolve", "--force", "--innodb-log-file-size=4M"}, database.RootArgs()...)...)
 	if out, err := install.CombinedOutput(); err != nil {

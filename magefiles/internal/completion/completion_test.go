@@ -135,7 +135,7 @@ func (term *terminal) keys(args ...string) {
 func (term *terminal) await(text string) []string {
 	term.t.Helper()
 	var screen string
-	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(5 * time.Minute); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
 		var err error
 		if screen, err = term.tmux("capture-pane", "-p"); err != nil {
 			term.t.Fatalf("tmux: %v: %s", err, screen)

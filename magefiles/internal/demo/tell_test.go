@@ -234,7 +234,7 @@ func nextOf(t *testing.T, lines <-chan string) event.Event {
 	select {
 	case line := <-lines:
 		return told(t, line)[0]
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing is told")
 	}
 	return event.Event{}

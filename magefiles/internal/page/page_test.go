@@ -477,7 +477,7 @@ func listened(t *testing.T, handler http.Handler, path string) <-chan string {
 // until waits for an event that begins with a text.
 func until(t *testing.T, events <-chan string, begins string) string {
 	t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case one, open := <-events:
@@ -669,7 +669,7 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 		events := listened(t, server, path)
 		until(t, events, "open ")
 		defer func() {
-			late := time.After(10 * time.Second)
+			late := time.After(time.Minute)
 			for {
 				select {
 				case _, open := <-events:

@@ -101,7 +101,7 @@ func engine(t *testing.T) *Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { discard.Close() })
-	return &Engine{Config: c, Console: console.New(discard, func(string) string { return "" }), StartTimeout: 10 * time.Second}
+	return &Engine{Config: c, Console: console.New(discard, func(string) string { return "" }), StartTimeout: time.Minute}
 }
 
 // helper describes the helper program as a service on a free port.
@@ -310,9 +310,9 @@ func TestStopReturnsWhenTheDaemonIsGone(t *testing.T) {
 		change    func(*Service)
 		most      time.Duration
 	}{
-		{"serve", func(*Service) {}, time.Second},
-		{"idle", func(s *Service) { s.EndsOnSecondTerm = true }, time.Second},
-		{"deaf", func(s *Service) { s.Grace = 300 * time.Millisecond }, 2 * time.Second},
+		{"serve", func(*Service) {}, 5 * time.Second},
+		{"idle", func(s *Service) { s.EndsOnSecondTerm = true }, 5 * time.Second},
+		{"deaf", func(s *Service) { s.Grace = 300 * time.Millisecond }, 5 * time.Second},
 	} {
 		s := helper(t, e, test.behaviour)
 		test.change(&s)

@@ -88,7 +88,7 @@ func (f *following) tells(count int) []Event {
 		defer f.mu.Unlock()
 		return f.events
 	}
-	for end := time.Now().Add(5 * time.Second); len(events()) < count && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); len(events()) < count && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	time.Sleep(100 * time.Millisecond)
