@@ -1,10 +1,21 @@
 package galera
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"sigstore-local/magefiles/internal/config"
 )
 
 func waiting(data bool, cluster string, number int64) State {
@@ -135,4 +146,86 @@ func TestAllCopiesLeadConnectionsToTheSame(t *testing.T) {
 			t.Errorf("%+v: %q, and not %q", one.states, got, one.want)
 		}
 	}
+}
+
+// A copy that is ended while it asks the others for their states gets no answers. That must not look as if they were gone: there would be nobody
+// to hand over to.
+func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
+	network := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(200), rand.IntN(250))
+	self, other := network+"1", network+"2"
+	asked := make(chan struct{}, 100)
+	serve(t, at(other, statePort), func(listener net.Listener) {
+		_ = http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // ends with the listener
+			asked <- struct{}{}
+			time.Sleep(300 * time.Millisecond)
+			_ = json.NewEncoder(w).Encode(State{Serves: true, Leader: self})
+		}))
+	})
+	// A server that answers when it is told to.
+	answer := make(chan string)
+	serve(t, at(self, serverPort), func(listener net.Listener) {
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer connection.Close()
+		_, _ = connection.Read(make([]byte, 10))
+		_, _ = io.WriteString(connection, <-answer)
+		_, _ = io.Copy(io.Discard, connection)
+	})
+	l := &leader{
+		copy:  Copy{Copies: []string{self, other}, Clustered: func(ctx context.Context) bool { return ctx.Err() == nil }},
+		state: &shown{}, said: log.New(io.Discard, "", 0),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- l.run(ctx, at(self, config.MariaDB)) }()
+
+	var client net.Conn
+	for end := time.Now().Add(time.Minute); client == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nobody leads")
+		}
+		client, _ = net.Dial("tcp", at(self, config.MariaDB))
+	}
+	defer client.Close()
+	if _, err := io.WriteString(client, "a query"); err != nil {
+		t.Fatal(err)
+	}
+	for len(asked) > 0 {
+		<-asked
+	}
+	<-asked
+	time.Sleep(100 * time.Millisecond)
+	cancel()
+	time.Sleep(500 * time.Millisecond)
+	select {
+	case err := <-ended:
+		t.Fatalf("its server is ended at once, and the query with it: %v", err)
+	default:
+	}
+	answer <- "its answer"
+	got := make([]byte, 20)
+	n, err := client.Read(got)
+	if err != nil || string(got[:n]) != "its answer" {
+		t.Errorf("the client got %q, %v", got[:n], err)
+	}
+	if n, err = client.Read(got); err == nil {
+		t.Errorf("a connection that nobody uses stays, and the client got %q", got[:n])
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// serve takes connections at an address until the test ends.
+func serve(t *testing.T, address string, with func(net.Listener)) {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go with(listener)
 }

@@ -37,9 +37,13 @@ func (l *leader) run(ctx context.Context, address string) error {
 	defer func() { l.handOver(others) }()
 	for pause(ctx) == nil {
 		states, missing := l.copy.ask(ctx)
+		serves := l.copy.Clustered(ctx)
+		if ctx.Err() != nil {
+			break // and no answer came only because of that
+		}
 		others = slices.ContainsFunc(states, func(one State) bool { return one.Serves })
-		states[l.copy.Self] = State{Serves: l.copy.Clustered(ctx), Leader: l.host}
-		if states[l.copy.Self].Serves {
+		states[l.copy.Self] = State{Serves: serves, Leader: l.host}
+		if serves {
 			served = time.Now()
 		} else if !served.IsZero() && time.Since(served) > patience {
 			others = false
