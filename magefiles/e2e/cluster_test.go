@@ -106,6 +106,9 @@ func newRig(t *testing.T, nodes int) rig {
 	return made
 }
 
+// program is the path of a program that comes with the rig.
+func (r rig) program(name string) string { return filepath.Join(filepath.Dir(r.Kubectl), name) }
+
 func (r rig) bin() string { return filepath.Join(r.dir, "bin") }
 
 // env are the variables by which a program uses the rig's cluster.
@@ -558,7 +561,7 @@ func TestInsideOfTheCluster(t *testing.T) {
 	t.Run("faults while clients sign", func(t *testing.T) { k.in(t).faults(signed, bundles) })
 	k.kubectl("delete", "namespace", namespace, "--wait=false")
 	t.Run("a MySQL, an issuer and a registry outside of the cluster", func(t *testing.T) { withOthers(t, r, others) })
-	t.Run("an Ingress, and an HSM of the user's", func(t *testing.T) { byIngress(t, r, others) })
+	t.Run("an Ingress, and keys and attestations elsewhere", func(t *testing.T) { byIngress(t, r, others) })
 	t.Run("three copies of MariaDB from the beginning", func(t *testing.T) {
 		k, signed := smaller(t, r, "three")
 		k.moveWith("services:\n"+threeCopies, signed)
@@ -749,20 +752,10 @@ spec:
 // followPage runs the commands of docs/cluster.md, as far as they are for a machine: the image is made already.
 func (k *kubernetes) followPage() {
 	k.machine.t.Helper()
-	text := k.machine.read(filepath.Join(k.machine.config.Root, "docs", "cluster.md"))
-	all, err := blocks("docs/cluster.md", text)
-	if err != nil {
-		k.machine.t.Fatal(err)
-	}
-	commands := all[0].commands
-	if !strings.Contains(commands, "cluster:data") {
-		k.machine.t.Fatalf("the first commands of the page are %q", commands)
-	}
-	for line := range strings.Lines(commands) {
+	for line := range strings.Lines(k.onPage("cluster:data")) {
 		if strings.Contains(line, "cluster:images") {
 			continue
 		}
-		line = strings.ReplaceAll(line, "=state/", "="+k.machine.config.State+"/")
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(k.machine.t.Context(), 10*time.Minute)
 		cmd := k.machine.command(ctx, k.machine.config.Root, "bash", "-c", line)
@@ -773,6 +766,18 @@ func (k *kubernetes) followPage() {
 		}
 		k.machine.t.Logf("%s(%.1f s)\n%s", line, time.Since(began).Seconds(), out)
 	}
+}
+
+// onPage are the commands of docs/cluster.md with a text in them, for the machine's state folder.
+func (k *kubernetes) onPage(text string) string {
+	k.machine.t.Helper()
+	const page = "docs/cluster.md"
+	all, err := blocks(page, k.machine.read(filepath.Join(k.machine.config.Root, page)))
+	at := slices.IndexFunc(all, func(one block) bool { return strings.Contains(one.commands, text) })
+	if err != nil || at < 0 {
+		k.machine.t.Fatalf("%s has no commands with %s: %v", page, text, err)
+	}
+	return strings.ReplaceAll(all[at].commands, "=state/", "="+k.machine.config.State+"/")
 }
 
 // client makes what a client outside of the cluster has: the machine's public keys, and the password of the stack's user.
@@ -836,13 +841,7 @@ func (k *kubernetes) sameTrust() {
 	if there, here := k.read(k.config.Trust("trusted_root.json")), k.machine.read(k.machine.config.Trust("trusted_root.json")); there != here {
 		k.t.Errorf("the cluster's trusted root is\n%s\nand not\n%s", there, here)
 	}
-	text := k.read(filepath.Join(k.machine.config.Root, "docs", "cluster.md"))
-	all, err := blocks("docs/cluster.md", text)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	line := strings.ReplaceAll(all[1].commands, "state/", k.machine.config.State+"/")
-	line = strings.Replace(line, "cosign ", k.config.Program("v3/cosign")+" ", 1)
+	line := strings.Replace(k.onPage("cosign initialize"), "cosign ", k.config.Program("v3/cosign")+" ", 1)
 	if r := k.run(k.home, "bash", "-c", line); r.code != 0 {
 		k.t.Errorf("%s: %s", line, r)
 	}
@@ -1099,12 +1098,14 @@ func (k *kubernetes) killKubelet() {
 	k.ready()
 }
 
-// update replaces all parts by those of another version.
+// update replaces all parts by those of another version, as docs/cluster.md says.
 func (k *kubernetes) update() {
 	began := time.Now()
 	k.set(clusterNext, manyCopies+threeCopies)
-	k.apply()
-	k.ready()
+	k.machine.must("cluster:render")
+	if r := k.machine.run(k.machine.config.Root, "bash", "-ec", k.onPage("daemonset/images")); r.code != 0 {
+		k.t.Fatalf("%s", r)
+	}
 	if old := k.kubectl("get", "pods", "--output=jsonpath={.items[*].spec.containers[*].image}"); strings.Contains(old, os.Getenv(clusterImage)) {
 		k.t.Errorf("after an update there are still the images %s", old)
 	}

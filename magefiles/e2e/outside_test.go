@@ -34,6 +34,7 @@ import (
 	"sigstore-local/magefiles/internal/cluster"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
+	"sigstore-local/magefiles/internal/keys"
 	"sigstore-local/magefiles/internal/platform"
 )
 
@@ -54,24 +55,36 @@ func newOutsiders(t *testing.T, dir, host string) outsiders {
 	return o
 }
 
-// byIngress moves a stack of tiles, whose clients then come by the names of an Ingress and with TLS, and whose Fulcio has the CA's key in an
-// HSM of the user's, which an overlay leads it to: SoftHSM, as if it were another one.
+// byIngress moves a stack whose clients then come by the names of an Ingress and with TLS, and whose keys and attestations are elsewhere: at a
+// KMS, in a bucket, and in an HSM of the user's, which an overlay leads Fulcio to (SoftHSM, as if it were another one).
 func byIngress(t *testing.T, r rig, o outsiders) {
 	machine := newStack(t)
-	machine.env = slices.Concat(machine.env, r.env(), []string{"SIGLOCAL_STACK=tiles"})
+	machine.env = slices.Concat(machine.env, r.env(), account, []string{"SSL_CERT_FILE=" + o.certificate})
 	machine.must("start")
-	signing := machine.signBundles(1)
+	signing, bundling := machine.sign(1), machine.signBundles(1)
 	signing.more(t, 2)
-	signed := signing.end()
+	bundling.more(t, 2)
+	signed, bundles := signing.end(), bundling.end()
+	(&kubernetes{stack: machine, machine: machine}).attest(machine.image(machine.must("demo:keyless")))
 
 	k := &kubernetes{machine: machine, rig: r, namespace: "hosts"}
-	k.render(fmt.Sprintf(`domain: %s
+	objects := filepath.Join(machine.home, "objects")
+	if err := os.MkdirAll(filepath.Join(objects, "attestations"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k.render(fmt.Sprintf(`domain: %[1]s
 hosts: {dex: login.%[1]s}
 ingress: {class: tests, tlsSecret: hosts}
-ca: %s
-keys: {pkcs11: {module: /usr/lib/softhsm/libsofthsm2.so, token: %s, pinFile: %s}}
+ca: %[2]s
+attestations: s3://attestations?endpoint=https://s3.%[1]s&use_path_style=true
+services: {rekor: {replicas: 2}}
+keys:
+  pkcs11: {module: /usr/lib/softhsm/libsofthsm2.so, token: %[3]s, pinFile: %[4]s}
+  rekor: awskms://kms.%[1]s/alias/rekor
+  tsa: awskms://kms.%[1]s/alias/tsa
 `, hosts, o.certificate, machine.config.PKCS11Token, machine.config.SecretFile(config.HSMPIN)))
 	k.kubectl("create", "secret", "tls", "hosts", "--cert="+o.certificate, "--key="+o.key)
+	k.kubectl("create", "secret", "generic", "aws", "--from-env-file="+machine.file("aws", strings.Join(account, "\n")))
 	files := []string{"--from-file=" + machine.file("softhsm2.conf", "directories.tokendir = /hsm\nobjectstore.backend = file\n")}
 	token, err := filepath.Glob(filepath.Join(machine.config.Data("hsm"), "*", "*"))
 	if err != nil || len(token) == 0 {
@@ -85,11 +98,11 @@ keys: {pkcs11: {module: /usr/lib/softhsm/libsofthsm2.so, token: %s, pinFile: %s}
 	if err := os.Mkdir(overlay, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	patched := strings.ReplaceAll(hsmOverlay, "IMAGE", r.Registry+"/team/sigstore-local@"+os.Getenv(clusterImage))
+	patched := strings.ReplaceAll(elsewhereOverlay, "IMAGE", r.Registry+"/team/sigstore-local@"+os.Getenv(clusterImage))
 	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(patched), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k.serveIngress(o)
+	k.serveIngress(o, map[string]*url.URL{"kms." + hosts: machine.kms(r), "s3." + hosts: machine.s3(r, objects)})
 	k.move("overlay")
 
 	k.client()
@@ -98,7 +111,9 @@ keys: {pkcs11: {module: /usr/lib/softhsm/libsofthsm2.so, token: %s, pinFile: %s}
 	}
 	k.config.Cluster.URLs["DEX"] = "https://login." + hosts
 	k.trust()
-	k.verifyBundlesThere(signed)
+	k.verifyEach(signed)
+	k.verifyBundlesThere(bundles)
+	k.signsAlso(2)
 	clients := k.signBundles(2)
 	clients.more(t, 4)
 	added := clients.end()
@@ -106,12 +121,83 @@ keys: {pkcs11: {module: /usr/lib/softhsm/libsofthsm2.so, token: %s, pinFile: %s}
 	if got := added[0].issuer; got != "https://login."+hosts {
 		t.Errorf("clients have signed in at %s", got)
 	}
-	k.signsByNames(o)
+	k.signsByNames()
+	k.attests(objects)
 	k.kubectl("delete", "namespace", k.namespace, "--wait=false")
 }
 
-// hsmOverlay gives Fulcio a module's configuration and token. A token is written to, so it is copied from its Secret.
-const hsmOverlay = `resources: [../base]
+// account is of the KMS and the bucket.
+var account = []string{"AWS_ACCESS_KEY_ID=tests", "AWS_SECRET_ACCESS_KEY=secret-of-tests", "AWS_REGION=eu-central-1"}
+
+// kms runs a KMS that has the machine's keys, and returns its URL.
+func (s *stack) kms(r rig) *url.URL {
+	s.t.Helper()
+	var seed strings.Builder
+	seed.WriteString("Keys:\n  Asymmetric:\n    Ecc:\n")
+	aliases := "Aliases:\n"
+	for i, name := range []string{"rekor", "tsa"} {
+		file := map[string]string{"rekor": "rekor.pem", "tsa": filepath.Join("tsa", keys.TimestampingKey)}[name]
+		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+		key := strings.ReplaceAll(strings.TrimSpace(s.read(s.config.Key(file))), "\n", "\n          ")
+		fmt.Fprintf(&seed, "      - Metadata: {KeyId: %s, KeyUsage: SIGN_VERIFY}\n        PrivateKeyPem: |\n          %s\n", id, key)
+		aliases += fmt.Sprintf("  - {AliasName: alias/%s, TargetKeyId: %s}\n", name, id)
+	}
+	s.background([]string{"PORT=7071", "KMS_REGION=eu-central-1", "KMS_SEED_PATH=" + s.file("seed.yaml", seed.String()+aliases), "KMS_DATA_PATH=" + filepath.Join(s.home, "kms")},
+		r.program("local-kms"))
+	return &url.URL{Scheme: "http", Host: "127.0.0.1:7071"}
+}
+
+// s3 runs a server of buckets, which are the folders in a folder, and returns its URL.
+func (s *stack) s3(r rig, folder string) *url.URL {
+	s.t.Helper()
+	beside := filepath.Join(s.home, "objects-metadata")
+	if err := os.Mkdir(beside, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	s.background([]string{"ROOT_ACCESS_KEY_ID=tests", "ROOT_SECRET_ACCESS_KEY=secret-of-tests"},
+		r.program("versitygw"), "--port=127.0.0.1:7070", "--region=eu-central-1", "posix", "--sidecar="+beside, folder)
+	return &url.URL{Scheme: "http", Host: "127.0.0.1:7070"}
+}
+
+// attests checks that the machine's attestations are in the bucket, and that one that is made in the cluster comes there.
+func (k *kubernetes) attests(objects string) {
+	k.t.Helper()
+	stored := func(folder string) int {
+		k.t.Helper()
+		all, err := os.ReadDir(folder)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		// A folder has a second file for each, with its type.
+		return len(slices.DeleteFunc(all, func(one os.DirEntry) bool { return strings.HasSuffix(one.Name(), ".attrs") }))
+	}
+	bucket := filepath.Join(objects, "attestations")
+	before := stored(k.machine.config.Data("rekor-attestations"))
+	if got := stored(bucket); before == 0 || got != before {
+		k.t.Errorf("of the machine's %d attestations %d are in the bucket", before, got)
+	}
+	k.attest(k.newImage(k.config.PublicURL(config.Registry), "registry."+hosts+"/example"))
+	if after := stored(bucket); after != before+1 {
+		k.t.Errorf("the bucket had %d attestations, and has %d", before, after)
+	}
+}
+
+// attest attests an image, in the form of entry whose attestations Rekor keeps.
+func (k *kubernetes) attest(image string) {
+	k.t.Helper()
+	token, err := k.token()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	predicate := k.file("predicate.json", `{"built": "here"}`)
+	if r := k.cosign("attest", "--yes", "--rekor-entry-type=intoto", "--identity-token="+token, "--predicate="+predicate, image); r.code != 0 {
+		k.t.Fatalf("%s", r)
+	}
+}
+
+// elsewhereOverlay gives Fulcio a module's configuration and token, and Rekor and the timestamp authority the account of the KMS. A token is
+// written to, so it is copied from its Secret.
+const elsewhereOverlay = `resources: [../base]
 patches:
 - target: {kind: Deployment, name: fulcio}
   patch: |-
@@ -134,17 +220,29 @@ patches:
           volumes:
           - {name: hsm-files, secret: {secretName: hsm}}
           - {name: hsm, emptyDir: {}}
+- target: {kind: Deployment, name: rekor}
+  patch: |-
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata: {name: rekor}
+    spec: {template: {spec: {containers: [{name: rekor, envFrom: [{secretRef: {name: aws}}]}]}}}
+- target: {kind: Deployment, name: tsa}
+  patch: |-
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata: {name: tsa}
+    spec: {template: {spec: {containers: [{name: tsa, envFrom: [{secretRef: {name: aws}}]}]}}}
 `
 
 // signsByNames lets cosign, which knows no more of the cluster than a name and the root of its TUF repository, sign and verify an image.
-func (k *kubernetes) signsByNames(o outsiders) {
+func (k *kubernetes) signsByNames() {
 	k.t.Helper()
 	token, err := k.token()
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	in := *k.stack
-	in.env = append(slices.Clone(in.env), "TUF_ROOT="+filepath.Join(k.home, "tuf"), "SSL_CERT_FILE="+o.certificate, "COSIGN_IDENTITY_TOKEN="+token)
+	in.env = append(slices.Clone(in.env), "TUF_ROOT="+filepath.Join(k.home, "tuf"), "COSIGN_IDENTITY_TOKEN="+token)
 	image := k.newImage(k.config.PublicURL(config.Registry), "registry."+hosts+"/example")
 	for _, args := range [][]string{
 		{"initialize", "--mirror=" + k.config.PublicURL(config.TUF), "--root=" + k.machine.config.Trust("root.json")},
@@ -157,8 +255,9 @@ func (k *kubernetes) signsByNames(o outsiders) {
 	}
 }
 
-// serveIngress serves what the rendered Ingress says until the test ends, as a controller does.
-func (k *kubernetes) serveIngress(o outsiders) {
+// serveIngress serves what the rendered Ingress says until the test ends, as a controller does, and further services by the names of their
+// hosts.
+func (k *kubernetes) serveIngress(o outsiders, services map[string]*url.URL) {
 	t := k.machine.t
 	t.Helper()
 	var ingress networkingv1.Ingress
@@ -174,7 +273,6 @@ func (k *kubernetes) serveIngress(o outsiders) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	services := map[string]*url.URL{}
 	for _, rule := range ingress.Spec.Rules {
 		if !slices.Contains(ingress.Spec.TLS[0].Hosts, rule.Host) {
 			t.Errorf("%s has no certificate", rule.Host)
@@ -264,7 +362,7 @@ staticPasswords: [{email: %[5]q, hash: '%[6]s', username: a, userID: a}]
 staticClients: [{id: sigstore, name: sigstore, public: true}]
 frontend: {dir: %[7]s}
 `, issuer, o.host, o.certificate, o.key, s.config.Email, hash, s.config.DexPages()))
-	said := s.background(s.config.Program("dex"), "serve", settings)
+	said := s.background(nil, s.config.Program("dex"), "serve", settings)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		response, err := http.Get(issuer + "/keys")
 		if err == nil {
@@ -277,18 +375,21 @@ frontend: {dir: %[7]s}
 	}
 }
 
-// background runs a program until the test ends, and returns what it says.
-func (s *stack) background(program string, args ...string) *syncBuffer {
+// background runs a program, with further variables, until the test ends, and returns what it says.
+func (s *stack) background(env []string, program string, args ...string) *syncBuffer {
 	s.t.Helper()
 	var said syncBuffer
 	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &said, &said
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
+		if s.t.Failed() {
+			s.t.Logf("%s: %s", program, &said)
+		}
 	})
 	return &said
 }
@@ -304,7 +405,7 @@ func (s *stack) mySQL(o outsiders) (dsn string, db *sql.DB) {
 		s.t.Fatalf("%v: %s", err, out)
 	}
 	socket := filepath.Join(s.home, "mysql.sock")
-	said := s.background(server, append([]string{"--no-defaults", "--datadir=" + dir, "--socket=" + socket, "--bind-address=" + o.host, "--port=3306", "--skip-name-resolve",
+	said := s.background(nil, server, append([]string{"--no-defaults", "--datadir=" + dir, "--socket=" + socket, "--bind-address=" + o.host, "--port=3306", "--skip-name-resolve",
 		"--ssl-cert=" + o.certificate, "--ssl-key=" + o.key, "--max-connections=500"}, database.RootArgs()...)...)
 	db, err := sql.Open("mysql", "root@unix("+socket+")/")
 	if err != nil {

@@ -20,7 +20,7 @@ func build(jobs int) (string, error) {
 	source := filepath.Dir(file)
 	// The versions and sums of all that is compiled, and the programs of the rig's own.
 	hash := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum", "pause/main.go", "addons/go.mod", "addons/go.sum", "addons/coredns/main.go"} {
+	for _, name := range []string{"go.mod", "go.sum", "pause/main.go", "addons/go.mod", "addons/go.sum", "addons/coredns/main.go", "outside/go.mod", "outside/go.sum"} {
 		text, err := os.ReadFile(filepath.Join(source, name))
 		if err != nil {
 			return "", fmt.Errorf("%w; a rig that was built with -trimpath needs -programs", err)
@@ -60,7 +60,9 @@ func build(jobs int) (string, error) {
 	}
 
 	unfinished := folder + ".new"
-	for directory, packages := range map[string][]string{source: {"tool", "./pause"}, filepath.Join(source, "addons"): {"tool", "./coredns"}} {
+	for directory, packages := range map[string][]string{
+		source: {"tool", "./pause"}, filepath.Join(source, "addons"): {"tool", "./coredns"}, filepath.Join(source, "outside"): {"tool"},
+	} {
 		args := []string{"build", "-trimpath", "-buildvcs=false",
 			"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=" + version, "-o", unfinished + "/"}
 		if jobs > 0 {

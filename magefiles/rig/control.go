@@ -24,7 +24,7 @@ const (
 	serviceRange   = "10.96.0.0/16"
 	firstService   = "10.96.0.1" // always the Service "kubernetes"
 	clusterDomain  = "cluster.local"
-	volumesPerNode = 10
+	volumesPerNode = 20
 )
 
 func nodeName(n int) string    { return fmt.Sprintf("node-%d", n) }

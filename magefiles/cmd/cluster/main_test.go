@@ -139,6 +139,22 @@ func TestRequestsForTheOnlyCopyOfAServiceGoThroughTheProxy(t *testing.T) {
 	if len(proxy.Ports) != 3 || proxy.Lifecycle == nil {
 		t.Errorf("the proxy has the ports %+v, and ends by %+v", proxy.Ports, proxy.Lifecycle)
 	}
+	// Requests that are on their way are taken before it ends.
+	if ends := objects[appsv1.StatefulSet](t, base, "database")[0].Spec.Template.Spec.Containers[0].Lifecycle; ends == nil {
+		t.Error("what is behind the proxy ends at once")
+	}
+}
+
+// An update would take longer if a node pulled the image only then.
+func TestEachNodeHasTheImage(t *testing.T) {
+	images := objects[appsv1.DaemonSet](t, example(), "images")
+	if len(images) != 1 {
+		t.Fatalf("%+v", images)
+	}
+	pod := images[0].Spec.Template.Spec
+	if pod.Containers[0].Image != example().Image || *pod.AutomountServiceAccountToken || !*pod.Containers[0].SecurityContext.ReadOnlyRootFilesystem {
+		t.Errorf("%+v", pod)
+	}
 }
 
 // On a machine stop ends first what uses others.

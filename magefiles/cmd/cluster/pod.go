@@ -165,14 +165,16 @@ func (r renderer) served(w cluster.Workload, one service.Service, mounts []corev
 		ProbeHandler:        corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(number(alive))}},
 		InitialDelaySeconds: 60, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 6,
 	}
+	// Others learn only after a moment that this copy takes no more requests. The proxy is as close as a copy can be.
 	wait := int64(0)
 	switch {
 	case w.Replicas > 1 || w.Surges:
-		// Others learn only after a moment that this copy takes no more requests.
 		wait = 5
-	case usedBeside(w, one):
-		// The others in its pod first finish what they have begun with it.
+	case r.behindProxy(w):
 		wait = 3
+	}
+	if usedBeside(w, one) {
+		wait += 3 // the others in its pod first finish what they have begun with it
 	}
 	if wait > 0 {
 		made.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: wait}}}
@@ -181,6 +183,11 @@ func (r renderer) served(w cluster.Workload, one service.Service, mounts []corev
 		return made, err
 	}
 	return made, nil
+}
+
+// behindProxy says whether clients reach a workload by way of the proxy.
+func (r renderer) behindProxy(w cluster.Workload) bool {
+	return slices.ContainsFunc(w.Services, func(one service.Service) bool { return r.proxies[one.Name] != "" })
 }
 
 // usedBeside says whether another service in the same pod uses one.

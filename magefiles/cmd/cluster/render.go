@@ -51,7 +51,11 @@ func render(base cluster.Base) ([]file, error) {
 			r.proxies[name] = w.Name
 		}
 	}
-	files := []file{{"namespace.yaml", r.namespace()}, {"network.yaml", r.denial()}}
+	images, err := r.images()
+	if err != nil {
+		return nil, err
+	}
+	files := []file{{"namespace.yaml", r.namespace()}, {"network.yaml", r.denial()}, {"images.yaml", []any{images}}}
 	for _, w := range base.Workloads {
 		objects, err := r.workload(w)
 		if err != nil {
@@ -144,6 +148,28 @@ func onPort(protocol corev1.Protocol, number int) networkingv1.NetworkPolicyPort
 
 // number is the port's number on a cluster, where all have their defaults.
 func number(p config.Port) int { return p.Default }
+
+// images lets every node have the image before an update: what has one copy would be away for as long as a node takes to pull it.
+func (r renderer) images() (appsv1.DaemonSet, error) {
+	w := cluster.Workload{Name: "images"}
+	template, err := r.pod(w)
+	if err != nil {
+		return appsv1.DaemonSet{}, err
+	}
+	_, mounts := r.volumes(w)
+	template.Spec.Containers = []corev1.Container{r.container(w.Name, mounts, "/bin/sleep", "infinity")}
+	atOnce, all := int64(0), intstr.FromString("100%")
+	template.Spec.TerminationGracePeriodSeconds = &atOnce
+	return appsv1.DaemonSet{
+		TypeMeta: typed("apps/v1", "DaemonSet"), ObjectMeta: r.meta(w.Name),
+		Spec: appsv1.DaemonSetSpec{
+			Selector: selector(w.Name), Template: template,
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{
+				Type: appsv1.RollingUpdateDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &all},
+			},
+		},
+	}, nil
+}
 
 // workload makes all objects of a workload.
 func (r renderer) workload(w cluster.Workload) ([]any, error) {

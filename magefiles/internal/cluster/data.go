@@ -12,10 +12,12 @@ import (
 	"strings"
 	"time"
 
+	"sigstore-local/magefiles/internal/command"
 	"sigstore-local/magefiles/internal/config"
 	"sigstore-local/magefiles/internal/database"
 	"sigstore-local/magefiles/internal/image"
 	"sigstore-local/magefiles/internal/move"
+	"sigstore-local/magefiles/internal/pack"
 	"sigstore-local/magefiles/internal/project"
 	"sigstore-local/magefiles/internal/stack"
 	"sigstore-local/magefiles/internal/statedir"
@@ -67,6 +69,11 @@ func NewMove(ctx context.Context, s *stack.Stack, settings Settings) (Move, erro
 			return Move{}, fmt.Errorf("%s has no pod of %s, which would take data: apply what `"+project.Command+" cluster:render` has written first", where, w.Name)
 		}
 	}
+	if settings.Attestations != "" {
+		if _, err := bucket(ctx, s, settings.Attestations); err != nil {
+			return Move{}, err
+		}
+	}
 	return Move{s, settings, workloads, where}, nil
 }
 
@@ -108,8 +115,35 @@ func (m Move) Data(ctx context.Context) error {
 			}
 		}
 	}
+	if settings.Attestations != "" {
+		step := s.Console.Step("bucket")
+		said, err := bucket(ctx, s, settings.Attestations, s.Config.Data("rekor-attestations"))
+		if err != nil {
+			step.Fail()
+			return err
+		}
+		step.Done("%s", strings.TrimSpace(said))
+	}
 	s.Console.Printf("All of it is in %s. `"+project.Command+" cluster:status` shows how it goes on there. This stack stays as it was, and does not start: what is added there it does not have.", where)
 	return nil
+}
+
+// bucket runs the program bucket, with the user's own credentials.
+func bucket(ctx context.Context, s *stack.Stack, url string, folder ...string) (said string, err error) {
+	staged, err := os.MkdirTemp(filepath.Join(s.Config.State, "tmp"), "bucket")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(staged)
+	program, err := pack.Tool(ctx, s.Config.Root, "bucket", staged)
+	if err != nil {
+		return "", err
+	}
+	said, err = command.OwnOutput(ctx, command.New(ctx, s.Config.Root, os.Environ(), program, append([]string{url}, folder...)...))
+	if err != nil {
+		return "", fmt.Errorf("attestations is %q: %w", url, err)
+	}
+	return said, nil
 }
 
 // target is the cluster and namespace that kubectl speaks to, for people.

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -307,14 +309,23 @@ func (s Settings) use(w *Workload, there config.Config, name string, all []servi
 const databaseDSN = "config/database.dsn"
 
 // elsewhere matches the URLs of keys and buckets that services outside of the stack keep.
-var elsewhere = regexp.MustCompile(`\b(awskms|azurekms|gcpkms|hashivault|s3|gs)://`)
+var elsewhere = regexp.MustCompile(`\b(awskms|azurekms|gcpkms|hashivault|s3|gs)://[^\s"]*`)
 
 // outside are the URLs of what a text names that is not part of the stack.
 func outside(text string) []string {
 	var all []string
 	for _, found := range elsewhere.FindAllStringSubmatch(text, -1) {
-		if all = append(all, "https://"+found[1]); found[1] == "hashivault" {
-			all = append(all, "https://vault:8200") // the port of a server of one's own
+		kind, own := found[1], ""
+		// A server of one's own, in place of the provider's.
+		if at, err := url.Parse(found[0]); err == nil {
+			own = at.Query().Get("endpoint")
+			if kind == "awskms" && at.Host != "" {
+				own = "https://" + at.Host
+			}
+		}
+		all = append(all, cmp.Or(own, "https://"+kind))
+		if kind == "hashivault" {
+			all = append(all, "https://vault:8200") // the usual port of a server of one's own
 		}
 	}
 	return all
