@@ -30,7 +30,7 @@ func Build(ctx context.Context) error {
 func Test(
 	ctx context.Context,
 	faults *bool, // repeat each fault as often as docs/numbers.md says, which takes about 20 minutes more
-	cluster *bool, // also run the whole stack on a real Kubernetes, which takes about seven minutes more
+	cluster *bool, // also run the whole stack on a real Kubernetes, which takes about half an hour more
 ) error {
 	if err := needs(ctx, requireAll, Build); err != nil {
 		return err

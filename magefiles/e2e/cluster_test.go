@@ -987,7 +987,7 @@ func (k *kubernetes) push(registry, at string, content []byte) string {
 // faults ends parts of the cluster again and again while clients sign, and checks that nothing acknowledged is lost.
 func (k *kubernetes) faults(signed []signature, bundles []claim) {
 	k.t.Helper()
-	count := rounds(10)
+	const count = 10
 	var report []string
 	for _, fault := range []struct {
 		name    string

@@ -138,7 +138,7 @@ func (s *stack) kms(r rig) *url.URL {
 	for i, name := range []string{"rekor", "tsa"} {
 		file := map[string]string{"rekor": "rekor.pem", "tsa": filepath.Join("tsa", keys.TimestampingKey)}[name]
 		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
-		key := strings.ReplaceAll(strings.TrimSpace(s.read(s.config.Key(file))), "\n", "\n          ")
+		key := strings.ReplaceAll(strings.TrimSpace(pkcs8(s.t, s.read(s.config.Key(file)))), "\n", "\n          ")
 		fmt.Fprintf(&seed, "      - Metadata: {KeyId: %s, KeyUsage: SIGN_VERIFY}\n        PrivateKeyPem: |\n          %s\n", id, key)
 		aliases += fmt.Sprintf("  - {AliasName: alias/%s, TargetKeyId: %s}\n", name, id)
 	}
@@ -147,10 +147,23 @@ func (s *stack) kms(r rig) *url.URL {
 	return &url.URL{Scheme: "http", Host: "127.0.0.1:7071"}
 }
 
+// pkcs8 is a private key, in whichever form it is, in the form of PKCS #8.
+func pkcs8(t *testing.T, key string) string {
+	t.Helper()
+	block, _ := pem.Decode([]byte(key))
+	content := block.Bytes
+	if parsed, err := x509.ParseECPrivateKey(content); err == nil {
+		if content, err = x509.MarshalPKCS8PrivateKey(parsed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: content}))
+}
+
 // s3 runs a server of buckets, which are the folders in a folder, and returns its URL.
 func (s *stack) s3(r rig, folder string) *url.URL {
 	s.t.Helper()
-	beside := filepath.Join(s.home, "objects-metadata")
+	beside := filepath.Join(s.home, "metadata")
 	if err := os.Mkdir(beside, 0o700); err != nil {
 		s.t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -127,16 +126,10 @@ func (l *leader) handOver(others bool) {
 // joined is a client's connection, and that to a leader which it is joined with.
 type joined struct {
 	client, server net.Conn
-	asked          atomic.Bool  // the client has sent something, and the server has not answered yet
-	used           atomic.Int64 // when something came last, in nanoseconds since 1970
+	talk
 }
 
 func (j *joined) close() { _ = errors.Join(j.client.Close(), j.server.Close()) }
-
-// quiet says whether nothing has been under way for a while.
-func (j *joined) quiet(while time.Duration) bool {
-	return !j.asked.Load() && time.Since(time.Unix(0, j.used.Load())) > while
-}
 
 func closeAll(all map[*joined]bool) {
 	for one := range all {
@@ -147,16 +140,18 @@ func closeAll(all map[*joined]bool) {
 // drained is how long connections get to end by themselves.
 const drained = 5 * time.Second
 
-// drain ends connections when nothing is under way on them. Between two statements of a transaction there is a pause as well, so the longer
-// pauses of connections that nobody uses are waited for first.
+// drain ends connections when nothing is under way on them. A client that is about to use one may not notice that it has just been ended, so
+// connections that nobody has used for longer are ended first, and one that is used all the time in one of its pauses.
 func drain(all map[*joined]bool) {
 	for began := time.Now(); len(all) > 0 && time.Since(began) < drained; time.Sleep(5 * time.Millisecond) {
-		while := 300 * time.Millisecond
-		if time.Since(began) > drained/2 {
-			while = 50 * time.Millisecond
+		while := time.Second
+		if left := drained - time.Since(began); left < drained/5 {
+			while = 20 * time.Millisecond
+		} else if left < drained/2 {
+			while = 300 * time.Millisecond
 		}
 		for one := range all {
-			if one.quiet(while) {
+			if one.quiet(while) && !unread(one.client) {
 				one.close()
 				delete(all, one)
 			}
@@ -192,12 +187,12 @@ func (l *leader) connect(ctx context.Context, client net.Conn) {
 	}
 	// Whichever end closes first ends both.
 	done := make(chan struct{}, 2)
-	pass := func(to, from net.Conn, asks bool) {
-		_, _ = io.Copy(noting{to, j, asks}, from) // an error ends the connection, as its end does
+	pass := func(to, from net.Conn, says func([]byte)) {
+		_, _ = io.Copy(noting{to, says}, from) // an error ends the connection, as its end does
 		done <- struct{}{}
 	}
-	go pass(j.server, client, true)
-	go pass(client, j.server, false)
+	go pass(j.server, client, j.clientSays)
+	go pass(client, j.server, j.serverSays)
 	<-done
 	j.close()
 	l.mu.Lock()
@@ -205,18 +200,14 @@ func (l *leader) connect(ctx context.Context, client net.Conn) {
 	l.mu.Unlock()
 }
 
-// noting writes to one end of a joined connection, and notes that.
+// noting writes to one end of a joined connection, of which note is taken first.
 type noting struct {
 	to   net.Conn
-	of   *joined
-	asks bool
+	says func([]byte)
 }
 
 func (n noting) Write(p []byte) (int, error) {
-	// COM_STMT_CLOSE is not answered (https://mariadb.com/kb/en/com_stmt_close/).
-	closes := len(p) == 9 && p[4] == 0x19
-	n.of.asked.Store(n.asks && !closes)
-	n.of.used.Store(time.Now().UnixNano())
+	n.says(p)
 	return n.to.Write(p)
 }
 
@@ -237,7 +228,6 @@ func (l *leader) dial(ctx context.Context, client net.Conn) *joined {
 			continue
 		}
 		j := &joined{client: client, server: server}
-		j.used.Store(time.Now().UnixNano())
 		l.mu.Lock()
 		same := l.host == host
 		if same {
