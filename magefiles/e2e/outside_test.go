@@ -59,7 +59,7 @@ func newOutsiders(t *testing.T, dir, host string) outsiders {
 // KMS, in a bucket, and in an HSM of the user's, which an overlay leads Fulcio to (SoftHSM, as if it were another one).
 func byIngress(t *testing.T, r rig, o outsiders) {
 	machine := newStack(t)
-	machine.env = slices.Concat(machine.env, r.env(), account, []string{"SSL_CERT_FILE=" + o.certificate})
+	machine.env = slices.Concat(machine.env, r.env(), account, []string{"SSL_CERT_FILE=" + o.certificate, "AWS_CA_BUNDLE=" + o.certificate})
 	machine.must("start")
 	signing, bundling := machine.sign(1), machine.signBundles(1)
 	signing.more(t, 2)
@@ -138,7 +138,7 @@ func (s *stack) kms(r rig) *url.URL {
 	for i, name := range []string{"rekor", "tsa"} {
 		file := map[string]string{"rekor": "rekor.pem", "tsa": filepath.Join("tsa", keys.TimestampingKey)}[name]
 		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
-		key := strings.ReplaceAll(strings.TrimSpace(pkcs8(s.t, s.read(s.config.Key(file)))), "\n", "\n          ")
+		key := strings.ReplaceAll(strings.TrimSpace(sec1(s.t, s.read(s.config.Key(file)))), "\n", "\n          ")
 		fmt.Fprintf(&seed, "      - Metadata: {KeyId: %s, KeyUsage: SIGN_VERIFY}\n        PrivateKeyPem: |\n          %s\n", id, key)
 		aliases += fmt.Sprintf("  - {AliasName: alias/%s, TargetKeyId: %s}\n", name, id)
 	}
@@ -147,17 +147,17 @@ func (s *stack) kms(r rig) *url.URL {
 	return &url.URL{Scheme: "http", Host: "127.0.0.1:7071"}
 }
 
-// pkcs8 is a private key, in whichever form it is, in the form of PKCS #8.
-func pkcs8(t *testing.T, key string) string {
+// sec1 is a private key of an elliptic curve, in whichever form it is, in that of SEC 1.
+func sec1(t *testing.T, key string) string {
 	t.Helper()
 	block, _ := pem.Decode([]byte(key))
 	content := block.Bytes
-	if parsed, err := x509.ParseECPrivateKey(content); err == nil {
-		if content, err = x509.MarshalPKCS8PrivateKey(parsed); err != nil {
+	if parsed, err := x509.ParsePKCS8PrivateKey(content); err == nil {
+		if content, err = x509.MarshalECPrivateKey(parsed.(*ecdsa.PrivateKey)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: content}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: content}))
 }
 
 // s3 runs a server of buckets, which are the folders in a folder, and returns its URL.

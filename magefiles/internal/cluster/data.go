@@ -70,7 +70,7 @@ func NewMove(ctx context.Context, s *stack.Stack, settings Settings) (Move, erro
 		}
 	}
 	if settings.Attestations != "" {
-		if _, err := bucket(ctx, s, settings.Attestations); err != nil {
+		if _, err := bucket(ctx, s, settings); err != nil {
 			return Move{}, err
 		}
 	}
@@ -117,7 +117,7 @@ func (m Move) Data(ctx context.Context) error {
 	}
 	if settings.Attestations != "" {
 		step := s.Console.Step("bucket")
-		said, err := bucket(ctx, s, settings.Attestations, s.Config.Data("rekor-attestations"))
+		said, err := bucket(ctx, s, settings, s.Config.Data("rekor-attestations"))
 		if err != nil {
 			step.Fail()
 			return err
@@ -128,8 +128,8 @@ func (m Move) Data(ctx context.Context) error {
 	return nil
 }
 
-// bucket runs the program bucket, with the user's own credentials.
-func bucket(ctx context.Context, s *stack.Stack, url string, folder ...string) (said string, err error) {
+// bucket runs the program bucket, with the user's own credentials, and the CAs that the cluster's services trust.
+func bucket(ctx context.Context, s *stack.Stack, settings Settings, folder ...string) (said string, err error) {
 	staged, err := os.MkdirTemp(filepath.Join(s.Config.State, "tmp"), "bucket")
 	if err != nil {
 		return "", err
@@ -139,9 +139,13 @@ func bucket(ctx context.Context, s *stack.Stack, url string, folder ...string) (
 	if err != nil {
 		return "", err
 	}
-	said, err = command.OwnOutput(ctx, command.New(ctx, s.Config.Root, os.Environ(), program, append([]string{url}, folder...)...))
+	environ := os.Environ()
+	if settings.CA != "" {
+		environ = append(environ, "SSL_CERT_FILE="+settings.CA) // beside those in /etc/ssl/certs (crypto/x509)
+	}
+	said, err = command.OwnOutput(ctx, command.New(ctx, s.Config.Root, environ, program, append([]string{settings.Attestations}, folder...)...))
 	if err != nil {
-		return "", fmt.Errorf("attestations is %q: %w", url, err)
+		return "", fmt.Errorf("attestations is %q: %w", settings.Attestations, err)
 	}
 	return said, nil
 }

@@ -55,6 +55,8 @@ type State struct {
 	// Leader is the host of the copy to which it leads connections; empty if it knows none.
 	Leader   string   `json:"leader"`
 	Position Position `json:"position"` // while it waits
+
+	address string // at which it answered
 }
 
 // shown is the State that others are shown.
@@ -117,7 +119,7 @@ func (c Copy) Run(ctx context.Context) error {
 		return err
 	}
 	state.change(func(s *State) { *s = State{Joinable: first} })
-	lead := &leader{copy: c, state: state, said: said}
+	lead := &leader{copy: c, state: state, said: said, addresses: map[string]string{c.Copies[c.Self]: address}}
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
 	// The server ends once its part is handed over.
@@ -234,13 +236,22 @@ func stateOf(ctx context.Context, host string, state *State) error {
 	if err != nil {
 		return err
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	address := ""
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+		connection, err := (&net.Dialer{}).DialContext(ctx, network, host)
+		if err == nil {
+			address, _, err = net.SplitHostPort(connection.RemoteAddr().String())
+		}
+		return connection, err
+	}}}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	return json.NewDecoder(response.Body).Decode(state)
+	err = json.NewDecoder(response.Body).Decode(state)
+	state.address = address
+	return err
 }
 
 // newest is the index of the copy that starts a cluster: of those with the newest data the first.

@@ -175,7 +175,7 @@ func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
 	})
 	l := &leader{
 		copy:  Copy{Copies: []string{self, other}, Clustered: func(ctx context.Context) bool { return ctx.Err() == nil }},
-		state: &shown{}, said: log.New(io.Discard, "", 0),
+		state: &shown{}, said: log.New(io.Discard, "", 0), addresses: map[string]string{},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -1,13 +1,17 @@
 package galera
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +25,8 @@ type leader struct {
 	mu     sync.Mutex
 	host   string // of the leader; empty if none is known
 	joined map[*joined]bool
+	// addresses are those at which hosts answered last: to ask for them anew for each connection would take longer than many a query.
+	addresses map[string]string
 }
 
 // errLost says that this copy has lost the others. Its server then refuses clients, and would do so for good if they were started anew: they
@@ -32,20 +38,31 @@ const patience = 20 * time.Second
 
 // run follows who leads, and takes connections at an address once somebody does, until ctx is done. The error is why the server has to end.
 func (l *leader) run(ctx context.Context, address string) error {
-	late, listening, served, others := 0, false, time.Time{}, false
-	defer func() { l.handOver(others) }()
+	late, listening, served, others := 0, false, time.Time{}, time.Time{} // when this copy served last, and when another one did
+	lost := false
+	// On a busy machine an answer may be late, which is no reason to cut connections.
+	defer func() { l.handOver(!lost && time.Since(others) < patience) }()
 	for pause(ctx) == nil {
 		states, missing := l.copy.ask(ctx)
 		serves := l.copy.Clustered(ctx)
 		if ctx.Err() != nil {
 			break // and no answer came only because of that
 		}
-		others = slices.ContainsFunc(states, func(one State) bool { return one.Serves })
+		l.mu.Lock()
+		for i, one := range states {
+			if one.address != "" {
+				l.addresses[l.copy.Copies[i]] = one.address
+			}
+			if one.Serves {
+				others = time.Now()
+			}
+		}
+		l.mu.Unlock()
 		states[l.copy.Self] = State{Serves: serves, Leader: l.host}
 		if serves {
 			served = time.Now()
 		} else if !served.IsZero() && time.Since(served) > patience {
-			others = false
+			lost = true
 			return errLost
 		}
 		host := choose(l.copy.Copies, states)
@@ -112,11 +129,12 @@ func (l *leader) handOver(others bool) {
 	before, was := l.joined, l.host
 	l.host, l.joined = "", map[*joined]bool{}
 	l.mu.Unlock()
+	l.said.Printf("this copy ends, with %d connections to %q; another one serves: %t", len(before), was, others)
 	if !others {
 		closeAll(before)
 		return
 	}
-	noticed := time.After(drained + time.Second)
+	noticed := time.After(drained + 3*time.Second)
 	drain(before)
 	if was == l.copy.Copies[l.copy.Self] {
 		<-noticed
@@ -126,10 +144,14 @@ func (l *leader) handOver(others bool) {
 // joined is a client's connection, and that to a leader which it is joined with.
 type joined struct {
 	client, server net.Conn
+	closed         atomic.Bool // by this program
 	talk
 }
 
-func (j *joined) close() { _ = errors.Join(j.client.Close(), j.server.Close()) }
+func (j *joined) close() {
+	j.closed.Store(true)
+	_ = errors.Join(j.client.Close(), j.server.Close())
+}
 
 func closeAll(all map[*joined]bool) {
 	for one := range all {
@@ -180,20 +202,23 @@ func (l *leader) listen(ctx context.Context, address string) error {
 
 // connect joins a client's connection with one to the leader.
 func (l *leader) connect(ctx context.Context, client net.Conn) {
-	j := l.dial(ctx, client)
-	if j == nil {
-		_ = client.Close() // it tries again
+	j, err := l.dial(ctx, client)
+	if err != nil {
+		l.said.Printf("a client is sent away: %v", err)
+		_ = client.Close()
 		return
 	}
 	// Whichever end closes first ends both.
-	done := make(chan struct{}, 2)
+	done := make(chan net.Conn, 2)
 	pass := func(to, from net.Conn, says func([]byte)) {
 		_, _ = io.Copy(noting{to, says}, from) // an error ends the connection, as its end does
-		done <- struct{}{}
+		done <- from
 	}
 	go pass(j.server, client, j.clientSays)
 	go pass(client, j.server, j.serverSays)
-	<-done
+	if first := <-done; first == j.server && !j.quiet(0) && !j.closed.Load() {
+		l.said.Printf("the server ends a connection with something under way")
+	}
 	j.close()
 	l.mu.Lock()
 	delete(l.joined, j)
@@ -207,24 +232,43 @@ type noting struct {
 }
 
 func (n noting) Write(p []byte) (int, error) {
+	rename(p)
 	n.says(p)
 	return n.to.Write(p)
+}
+
+// Two names of the same variable, of the same length: MariaDB knows the first only since 11.1
+// (https://mariadb.com/docs/server/reference/system-variables/tx_isolation).
+const (
+	isolation       = "\x03SET transaction_isolation"
+	isolationBefore = "\x03SET tx_isolation         "
+)
+
+// rename lets a client set transaction_isolation. Dex, if it is refused that, opens its connections anew, and then keeps idle ones
+// (https://github.com/dexidp/dex/blob/v2.45.1/storage/sql/config.go#L226), whose ends it does not notice: each that is handed over would cost
+// somebody a sign-in.
+func rename(packet []byte) {
+	const header = 4
+	if len(packet) > header && bytes.HasPrefix(packet[header:], []byte(isolation)) {
+		copy(packet[header:], isolationBefore)
+	}
 }
 
 // between is how long a new connection is held while one leader follows another.
 const between = 5 * time.Second
 
-// dial connects to the leader, and notes the connection with that of the client. It returns nil if there is none for a while.
-func (l *leader) dial(ctx context.Context, client net.Conn) *joined {
+// dial connects to the leader, and notes the connection with that of the client.
+func (l *leader) dial(ctx context.Context, client net.Conn) (*joined, error) {
+	why := errors.New("no copy leads")
 	for end := time.Now().Add(between); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		l.mu.Lock()
-		host := l.host
+		host, address := l.host, l.addresses[l.host]
 		l.mu.Unlock()
 		if host == "" {
 			continue
 		}
-		server, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", at(host, serverPort))
-		if err != nil {
+		var server net.Conn
+		if server, why = (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", at(cmp.Or(address, host), serverPort)); why != nil {
 			continue
 		}
 		j := &joined{client: client, server: server}
@@ -235,9 +279,10 @@ func (l *leader) dial(ctx context.Context, client net.Conn) *joined {
 		}
 		l.mu.Unlock()
 		if same {
-			return j
+			return j, nil
 		}
 		_ = server.Close()
+		why = fmt.Errorf("%s leads no longer", host)
 	}
-	return nil
+	return nil, cmp.Or(ctx.Err(), why)
 }

@@ -118,3 +118,17 @@ func TestWhatNobodyHasReadIsNoticed(t *testing.T) {
 		t.Errorf("it is read, %v", err)
 	}
 }
+
+func TestBothNamesOfAVariableAreKnown(t *testing.T) {
+	for given, want := range map[string]string{
+		"\x2a\x00\x00\x00\x03SET transaction_isolation = 'SERIALIZABLE'": "\x2a\x00\x00\x00\x03SET tx_isolation          = 'SERIALIZABLE'",
+		"\x2a\x00\x00\x00\x03SET autocommit = 1":                         "\x2a\x00\x00\x00\x03SET autocommit = 1",
+		"\x2a":                                                           "\x2a",
+	} {
+		packet := []byte(given)
+		rename(packet)
+		if string(packet) != want {
+			t.Errorf("%q becomes %q", given, packet)
+		}
+	}
+}
