@@ -52,6 +52,8 @@ type State struct {
 	Joinable bool `json:"joinable"`
 	// Serves says that its server takes writes.
 	Serves bool `json:"serves"`
+	// Ends says that it is about to be ended.
+	Ends bool `json:"ends"`
 	// Leader is the host of the copy to which it leads connections; empty if it knows none.
 	Leader   string   `json:"leader"`
 	Position Position `json:"position"` // while it waits
@@ -133,7 +135,7 @@ func (c Copy) states(ctx context.Context, state *shown) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now := state.get()
 		if ctx.Err() != nil {
-			now = State{}
+			now = State{Ends: true}
 		} else if !now.Waiting && c.Clustered(r.Context()) {
 			now.Joinable, now.Serves = true, true
 			// From now on the server's own answer counts: it may lose the others.

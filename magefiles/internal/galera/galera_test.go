@@ -1,6 +1,7 @@
 package galera
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -151,6 +152,7 @@ func TestAllCopiesLeadConnectionsToTheSame(t *testing.T) {
 // A copy that is ended while it asks the others for their states gets no answers. That must not look as if they were gone: there would be nobody
 // to hand over to.
 func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
+	t.Parallel()
 	network := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(200), rand.IntN(250))
 	self, other := network+"1", network+"2"
 	asked := make(chan struct{}, 100)
@@ -228,4 +230,34 @@ func serve(t *testing.T, address string, with func(net.Listener)) {
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	go with(listener)
+}
+
+// A server that is asked on a busy machine may not answer in time for once. That is no reason to lead connections elsewhere.
+func TestTheLeaderStaysThoughItDoesNotServeForOnce(t *testing.T) {
+	t.Parallel()
+	network := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(200), rand.IntN(250))
+	self, other := network+"1", network+"2"
+	serve(t, at(other, statePort), func(listener net.Listener) {
+		_ = http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // ends with the listener
+			_ = json.NewEncoder(w).Encode(State{Serves: true, Leader: self})
+		}))
+	})
+	var said bytes.Buffer
+	asked := 0
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &leader{
+		copy: Copy{Copies: []string{self, other}, Clustered: func(ctx context.Context) bool {
+			if asked++; asked == 6 {
+				cancel()
+			}
+			return asked != 3 && ctx.Err() == nil
+		}},
+		state: &shown{}, said: log.New(&said, "", 0), addresses: map[string]string{},
+	}
+	if err := l.run(ctx, at(self, config.MariaDB)); err != nil {
+		t.Error(err)
+	}
+	if got := said.String(); strings.Count(got, "are led to") != 1 || !strings.Contains(got, self) {
+		t.Errorf("it said %s", got)
+	}
 }

@@ -66,8 +66,9 @@ func (l *leader) run(ctx context.Context, address string) error {
 			return errLost
 		}
 		host := choose(l.copy.Copies, states)
-		// An answer that is late for once changes nothing.
-		if host != l.host && slices.Contains(missing, l.host) {
+		// An answer that is late for once, or says that a server does not serve for once, changes nothing.
+		at := slices.Index(l.copy.Copies, l.host)
+		if host != l.host && at >= 0 && !states[at].Ends {
 			if late++; late < 3 {
 				continue
 			}
