@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 
 	"sigstore-local/magefiles/internal/build"
 	"sigstore-local/magefiles/internal/command"
@@ -57,7 +56,8 @@ func Test(
 	if cluster != nil && *cluster {
 		environ = append(environ, "CLUSTER_TEST=yes")
 	}
-	// All is compiled before anything is timed: compilers would keep tests that wait for something from the processors.
+	// What takes longest to compile is compiled before anything is timed: compilers would keep tests that wait for something from the
+	// processors.
 	if runtime.GOOS == "linux" {
 		step := s.Console.Step("kubernetes")
 		step.Detail("is compiled for the tests")
@@ -80,17 +80,14 @@ func Test(
 			units = append(units, pkg)
 		}
 	}
-	var others error
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		others = command.GoTest(ctx, s.Config.Root, environ, "test", "-count=1", "-race", "./magefiles/internal/service")
-	})
-	err = command.GoTest(ctx, s.Config.Root, environ, units...)
-	wg.Wait()
+	failures := []error{
+		command.GoTest(ctx, s.Config.Root, environ, units...),
+		command.GoTest(ctx, s.Config.Root, environ, "test", "-count=1", "-race", "./magefiles/internal/service"),
+	}
 	// The end-to-end tests wait for most of their time, for daemons and checkpoints, so that each processor can do three at a time. Tests
 	// of single packages, some of which are about a fraction of a second, are not run beside them.
-	return errors.Join(err, others, command.GoTest(ctx, s.Config.Root, environ,
-		"test", "-count=1", limit, fmt.Sprint("-parallel=", 3*runtime.GOMAXPROCS(0)), endToEnd))
+	return errors.Join(append(failures, command.GoTest(ctx, s.Config.Root, environ,
+		"test", "-count=1", limit, fmt.Sprint("-parallel=", 3*runtime.GOMAXPROCS(0)), endToEnd))...)
 }
 
 // endToEnd is the package of the tests that start whole stacks.

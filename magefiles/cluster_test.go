@@ -332,8 +332,8 @@ func TestWhatIsOutsideOfTheStackIsSaid(t *testing.T) {
 		"domain: s.example.org\ningress: {class: nginx, tlsSecret: a}":              {"fulcio": "https://dex.s.example.org"},
 		"keys: {fulcio: 'awskms:///a', rekor: 'gcpkms://a', tsa: 'hashivault://a'}": {"fulcio": "https://awskms", "rekor": "https://gcpkms", "tsa": "https://hashivault https://vault:8200"},
 		"attestations: s3://bucket":                                                 {"rekor": "https://s3"},
-		"keys: {rekor: 'awskms://kms.example.org:8443/alias/a'}":                    {"rekor": "https://kms.example.org:8443"},
-		"attestations: s3://bucket?region=a&endpoint=http://minio.example.org:9000": {"rekor": "http://minio.example.org:9000"},
+		"keys: {rekor: 'awskms://kms.example.org:8443/alias/a'}":                    {"rekor": "https://kms.example.org:8443 https://awskms"},
+		"attestations: s3://bucket?region=a&endpoint=http://minio.example.org:9000": {"rekor": "http://minio.example.org:9000 https://s3"},
 	} {
 		for _, w := range workloads(t, settings) {
 			if got := strings.Join(w.Outside, " "); got != want[w.Name] {

@@ -139,9 +139,10 @@ func TestRequestsForTheOnlyCopyOfAServiceGoThroughTheProxy(t *testing.T) {
 	if len(proxy.Ports) != 3 || proxy.Lifecycle == nil {
 		t.Errorf("the proxy has the ports %+v, and ends by %+v", proxy.Ports, proxy.Lifecycle)
 	}
-	// Requests that are on their way are taken before it ends.
-	if ends := objects[appsv1.StatefulSet](t, base, "database")[0].Spec.Template.Spec.Containers[0].Lifecycle; ends == nil {
-		t.Error("what is behind the proxy ends at once")
+	// Requests that are on their way are taken before it ends, and that is not part of the time that it has to end.
+	pod := objects[appsv1.StatefulSet](t, base, "database")[0].Spec.Template.Spec
+	if ends := pod.Containers[0].Lifecycle; ends == nil || *pod.TerminationGracePeriodSeconds != 30+ends.PreStop.Sleep.Seconds {
+		t.Errorf("what is behind the proxy ends by %+v, within %d s", ends, *pod.TerminationGracePeriodSeconds)
 	}
 }
 

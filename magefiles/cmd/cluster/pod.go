@@ -44,14 +44,16 @@ func (r renderer) pod(w cluster.Workload) (corev1.PodTemplateSpec, error) {
 			MatchLabelKeys: []string{"pod-template-hash"},
 		}}
 	}
+	grace := int64(0)
 	for _, one := range w.Services {
 		// It ends after as long as on a machine, and after what preStop takes.
-		grace := int64(30)
+		ends := int64(30)
 		if one.Grace > 0 {
-			grace = int64(one.Grace.Seconds())
+			ends = int64(one.Grace.Seconds())
 		}
-		spec.TerminationGracePeriodSeconds = &grace
+		grace = max(grace, r.waits(w, one)+ends)
 	}
+	spec.TerminationGracePeriodSeconds = &grace
 	for _, folder := range w.Placed {
 		spec.InitContainers = append(spec.InitContainers, r.container("place-"+path.Base(folder), mounts,
 			dataProgram, "receive", "-folder="+at(folder), "-from="+path.Join(given, cluster.Key(folder))))
@@ -165,24 +167,29 @@ func (r renderer) served(w cluster.Workload, one service.Service, mounts []corev
 		ProbeHandler:        corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(number(alive))}},
 		InitialDelaySeconds: 60, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 6,
 	}
-	// Others learn only after a moment that this copy takes no more requests. The proxy is as close as a copy can be.
-	wait := int64(0)
-	switch {
-	case w.Replicas > 1 || w.Surges:
-		wait = 5
-	case r.behindProxy(w):
-		wait = 3
-	}
-	if usedBeside(w, one) {
-		wait += 3 // the others in its pod first finish what they have begun with it
-	}
-	if wait > 0 {
+	if wait := r.waits(w, one); wait > 0 {
 		made.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: wait}}}
 	}
 	if made.Resources, err = resources(r.Settings.Services[one.Name].Resources); err != nil {
 		return made, err
 	}
 	return made, nil
+}
+
+// waits is for how many seconds a service goes on when its pod is to end.
+func (r renderer) waits(w cluster.Workload, one service.Service) int64 {
+	// Others learn only after a moment that this copy takes no more requests.
+	wait := int64(0)
+	switch {
+	case w.Replicas > 1 || w.Surges:
+		wait = 5
+	case r.behindProxy(w):
+		wait = 3 // nobody takes requests meanwhile, so it is not longer than it has to be
+	}
+	if usedBeside(w, one) {
+		wait += 3 // the others in its pod first finish what they have begun with it
+	}
+	return wait
 }
 
 // behindProxy says whether clients reach a workload by way of the proxy.

@@ -430,8 +430,7 @@ func TestCopiesOfMariaDBKeepWhatWasAcknowledged(t *testing.T) {
 			c.oneLeader(0, 1, 2)
 		}
 		done, failed := end()
-		// A machine that is busy with other tests may pause within a transaction for as long as nobody uses a connection.
-		if all = append(all, done...); len(failed) > 2 || len(done) < 20 {
+		if all = append(all, done...); len(failed) > 0 || len(done) < 20 {
 			t.Errorf("clients wrote %d numbers, and %d transactions failed: %q", len(done), len(failed), failed)
 		}
 		t.Logf("clients wrote %d numbers, and %d transactions failed", len(done), len(failed))

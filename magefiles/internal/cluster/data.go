@@ -85,6 +85,16 @@ func (m Move) Data(ctx context.Context) error {
 	if err := statedir.WriteSecret(movedFile(s.Config), []byte(where+"\n")); err != nil {
 		return err
 	}
+	// A Rekor that goes on there looks for all of them.
+	if settings.Attestations != "" {
+		step := s.Console.Step("bucket")
+		said, err := bucket(ctx, s, settings, s.Config.Data("rekor-attestations"))
+		if err != nil {
+			step.Fail()
+			return err
+		}
+		step.Done("%s", strings.TrimSpace(said))
+	}
 	moved := false
 	for _, w := range workloads {
 		if w.Awaits.Install || w.Awaits.Database != "" && !moved {
@@ -114,15 +124,6 @@ func (m Move) Data(ctx context.Context) error {
 				return err
 			}
 		}
-	}
-	if settings.Attestations != "" {
-		step := s.Console.Step("bucket")
-		said, err := bucket(ctx, s, settings, s.Config.Data("rekor-attestations"))
-		if err != nil {
-			step.Fail()
-			return err
-		}
-		step.Done("%s", strings.TrimSpace(said))
 	}
 	s.Console.Printf("All of it is in %s. `"+project.Command+" cluster:status` shows how it goes on there. This stack stays as it was, and does not start: what is added there it does not have.", where)
 	return nil

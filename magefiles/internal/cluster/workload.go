@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
 	"os"
@@ -323,7 +322,10 @@ func outside(text string) []string {
 				own = "https://" + at.Host
 			}
 		}
-		all = append(all, cmp.Or(own, "https://"+kind))
+		if own != "" {
+			all = append(all, own)
+		}
+		all = append(all, "https://"+kind) // which also gives credentials
 		if kind == "hashivault" {
 			all = append(all, "https://vault:8200") // the usual port of a server of one's own
 		}

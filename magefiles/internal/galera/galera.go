@@ -93,6 +93,9 @@ type Copy struct {
 // interval is how often a copy asks the others while it waits.
 const interval = 500 * time.Millisecond
 
+// asked is how long a copy, or its server, has to say whether it serves.
+const asked = 2 * time.Second
+
 // Run runs the server until it ends, or until ctx is done, upon which it ends the server in good order. The error is the server's.
 func (c Copy) Run(ctx context.Context) error {
 	said := log.New(c.Out, "galera: ", 0)
@@ -232,7 +235,7 @@ func (c Copy) ask(ctx context.Context) (states []State, missing []string) {
 }
 
 func stateOf(ctx context.Context, host string, state *State) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, asked)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at(host, statePort), nil)
 	if err != nil {

@@ -164,6 +164,7 @@ func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
 		}))
 	})
 	// A server that answers when it is told to.
+	const login, ok = "\x05\x00\x00\x00\x0a10.1", "\x07\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00"
 	answer := make(chan string)
 	serve(t, at(self, serverPort), func(listener net.Listener) {
 		connection, err := listener.Accept()
@@ -171,6 +172,7 @@ func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
 			return
 		}
 		defer connection.Close()
+		_, _ = io.WriteString(connection, login+ok)
 		_, _ = connection.Read(make([]byte, 10))
 		_, _ = io.WriteString(connection, <-answer)
 		_, _ = io.Copy(io.Discard, connection)
@@ -192,7 +194,10 @@ func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
 		client, _ = net.Dial("tcp", at(self, config.MariaDB))
 	}
 	defer client.Close()
-	if _, err := io.WriteString(client, "a query"); err != nil {
+	if _, err := io.ReadFull(client, make([]byte, len(login+ok))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(client, "\x02\x00\x00\x00\x03Q"); err != nil {
 		t.Fatal(err)
 	}
 	for len(asked) > 0 {
@@ -207,14 +212,19 @@ func TestACopyThatIsEndedWhileItAsksHandsOver(t *testing.T) {
 		t.Fatalf("its server is ended at once, and the query with it: %v", err)
 	default:
 	}
-	answer <- "its answer"
+	answer <- ok
 	got := make([]byte, 20)
 	n, err := client.Read(got)
-	if err != nil || string(got[:n]) != "its answer" {
+	if err != nil || string(got[:n]) != ok {
 		t.Errorf("the client got %q, %v", got[:n], err)
 	}
+	answered := time.Now()
 	if n, err = client.Read(got); err == nil {
 		t.Errorf("a connection that nobody uses stays, and the client got %q", got[:n])
+	}
+	// It is not that of the last moment.
+	if took := time.Since(answered); took > drained*3/5 {
+		t.Errorf("it is ended after %s", took)
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -11,7 +11,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +20,8 @@ type leader struct {
 	copy  Copy
 	state *shown
 	said  *log.Logger
+
+	draining sync.WaitGroup
 
 	mu     sync.Mutex
 	host   string // of the leader; empty if none is known
@@ -44,7 +45,7 @@ func (l *leader) run(ctx context.Context, address string) error {
 	defer func() { l.handOver(!lost && time.Since(others) < patience) }()
 	for pause(ctx) == nil {
 		states, missing := l.copy.ask(ctx)
-		serves := l.copy.Clustered(ctx)
+		serves := l.serves(ctx)
 		if ctx.Err() != nil {
 			break // and no answer came only because of that
 		}
@@ -67,8 +68,8 @@ func (l *leader) run(ctx context.Context, address string) error {
 		}
 		host := choose(l.copy.Copies, states)
 		// An answer that is late for once, or says that a server does not serve for once, changes nothing.
-		at := slices.Index(l.copy.Copies, l.host)
-		if host != l.host && at >= 0 && !states[at].Ends {
+		now := slices.Index(l.copy.Copies, l.host)
+		if host != l.host && now >= 0 && !states[now].Serves && !states[now].Ends {
 			if late++; late < 3 {
 				continue
 			}
@@ -87,6 +88,13 @@ func (l *leader) run(ctx context.Context, address string) error {
 		}
 	}
 	return nil
+}
+
+// serves asks this copy's server, for as long as others ask it.
+func (l *leader) serves(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, asked)
+	defer cancel()
+	return l.copy.Clustered(ctx)
 }
 
 // choose is the host of the leader: that which a copy already has for it, so that a copy that comes back changes nothing, or else the first
@@ -109,7 +117,8 @@ func choose(copies []string, states []State) string {
 	return first
 }
 
-// lead changes the leader. Connections to the one before are ended: at once if it is lost, or else each when nothing is under way on it.
+// lead changes the leader. Connections to the one before are ended: at once if it is lost, or else each when nothing is under way on it, or
+// after a while.
 func (l *leader) lead(host string, lost bool) {
 	l.mu.Lock()
 	before := l.joined
@@ -119,7 +128,7 @@ func (l *leader) lead(host string, lost bool) {
 	if lost {
 		closeAll(before)
 	} else {
-		go drain(before)
+		l.draining.Go(func() { drain(before) })
 	}
 }
 
@@ -137,6 +146,7 @@ func (l *leader) handOver(others bool) {
 	}
 	noticed := time.After(drained + 3*time.Second)
 	drain(before)
+	l.draining.Wait()
 	if was == l.copy.Copies[l.copy.Self] {
 		<-noticed
 	}
@@ -145,12 +155,13 @@ func (l *leader) handOver(others bool) {
 // joined is a client's connection, and that to a leader which it is joined with.
 type joined struct {
 	client, server net.Conn
-	closed         atomic.Bool // by this program
 	talk
 }
 
 func (j *joined) close() {
-	j.closed.Store(true)
+	j.mu.Lock()
+	j.ended = true
+	j.mu.Unlock()
 	_ = errors.Join(j.client.Close(), j.server.Close())
 }
 
@@ -174,7 +185,7 @@ func drain(all map[*joined]bool) {
 			while = 300 * time.Millisecond
 		}
 		for one := range all {
-			if one.quiet(while) && !unread(one.client) {
+			if !unread(one.client) && one.end(while) {
 				one.close()
 				delete(all, one)
 			}
@@ -211,14 +222,14 @@ func (l *leader) connect(ctx context.Context, client net.Conn) {
 	}
 	// Whichever end closes first ends both.
 	done := make(chan net.Conn, 2)
-	pass := func(to, from net.Conn, says func([]byte)) {
-		_, _ = io.Copy(noting{to, says}, from) // an error ends the connection, as its end does
+	pass := func(to, from net.Conn, says func([]byte) ([]byte, bool)) {
+		_, _ = io.Copy(noting{to, says, j.passed}, from) // an error ends the connection, as its end does
 		done <- from
 	}
-	go pass(j.server, client, j.clientSays)
-	go pass(client, j.server, j.serverSays)
-	if first := <-done; first == j.server && !j.quiet(0) && !j.closed.Load() {
-		l.said.Printf("the server ends a connection with something under way")
+	go pass(j.server, client, func(said []byte) ([]byte, bool) { said = rename(said); return said, j.clientSays(said) })
+	go pass(client, j.server, func(said []byte) ([]byte, bool) { return said, j.serverSays(said) })
+	if first := <-done; first == j.server && j.busy() {
+		l.said.Print("the server ends a connection with something under way")
 	}
 	j.close()
 	l.mu.Lock()
@@ -226,15 +237,19 @@ func (l *leader) connect(ctx context.Context, client net.Conn) {
 	l.mu.Unlock()
 }
 
-// noting writes to one end of a joined connection, of which note is taken first.
+// noting writes to one end of a joined connection, of which note is taken.
 type noting struct {
-	to   net.Conn
-	says func([]byte)
+	to     net.Conn
+	says   func([]byte) (pass []byte, more bool)
+	passed func()
 }
 
 func (n noting) Write(p []byte) (int, error) {
-	rename(p)
-	n.says(p)
+	p, more := n.says(p)
+	if !more {
+		return 0, net.ErrClosed
+	}
+	defer n.passed()
 	return n.to.Write(p)
 }
 
@@ -247,12 +262,15 @@ const (
 
 // rename lets a client set transaction_isolation. Dex, if it is refused that, opens its connections anew, and then keeps idle ones
 // (https://github.com/dexidp/dex/blob/v2.45.1/storage/sql/config.go#L226), whose ends it does not notice: each that is handed over would cost
-// somebody a sign-in.
-func rename(packet []byte) {
+// somebody a sign-in. A client sends the statement alone, so that what was read begins with it.
+func rename(said []byte) []byte {
 	const header = 4
-	if len(packet) > header && bytes.HasPrefix(packet[header:], []byte(isolation)) {
-		copy(packet[header:], isolationBefore)
+	if len(said) <= header || !bytes.HasPrefix(said[header:], []byte(isolation)) {
+		return said
 	}
+	said = slices.Clone(said)
+	copy(said[header:], isolationBefore)
+	return said
 }
 
 // between is how long a new connection is held while one leader follows another.

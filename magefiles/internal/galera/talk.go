@@ -11,15 +11,21 @@ import (
 
 // talk follows what a client and a server say to each other, as far as it takes to know whether something is under way
 // (https://mariadb.com/docs/server/reference/clientserver-protocol). Its zero value is of a connection on which nothing was said yet.
+//
+// It does not count the packets of an answer: rows of a prepared statement, and the end of the columns before the rows, look like the end of
+// an answer to it until the rest arrives. Nor does it forget a statement that was prepared and never executed. So a connection that is quiet
+// has to be so for a while, and one that is not is to be ended at some time.
 type talk struct {
 	mu       sync.Mutex
-	client   packets
-	server   packets
+	asks     packets // the client's
+	answers  packets // the server's
 	loggedIn bool
 	waits    bool // one of them waits for the other, or for the rest of what it says
 	prepared bool // a statement was prepared, and is about to be executed
 	open     bool // a transaction is
+	passing  int  // how much of what was said has not been passed on yet
 	last     time.Time
+	ended    bool // nothing more is passed on
 }
 
 // Commands (https://mariadb.com/docs/server/reference/clientserver-protocol/2-text-protocol), and the flag of a server in a transaction.
@@ -32,50 +38,85 @@ const (
 	inTransaction = 0x0001
 )
 
-// clientSays takes note of what a client sends.
-func (t *talk) clientSays(said []byte) {
+// clientSays takes note of what a client sends. It may be passed on only if it returns true, and passed has to be called then.
+func (t *talk) clientSays(said []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last, t.waits = time.Now(), true
-	t.client.add(said, func(sequence byte, head []byte, _ int) {
+	t.waits = true
+	t.asks.add(said, func(sequence byte, head []byte, _ int) {
 		if !t.loggedIn || sequence != 0 || len(head) == 0 {
 			return
 		}
-		t.prepared = head[0] == comStmtPrepare
-		// These are not answered.
-		t.waits = head[0] != comQuit && head[0] != comStmtClose && head[0] != comSendLongData
+		switch head[0] {
+		case comQuit, comStmtClose, comSendLongData: // are not answered
+			t.waits = false
+		default:
+			t.waits, t.prepared = true, head[0] == comStmtPrepare
+		}
 	})
-	t.waits = t.waits || t.client.partial()
+	t.waits = t.waits || t.asks.partial()
+	return t.begin()
 }
 
-// serverSays takes note of what a server sends.
-func (t *talk) serverSays(said []byte) {
+// serverSays takes note of what a server sends, as clientSays does.
+func (t *talk) serverSays(said []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last, t.waits = time.Now(), true
-	t.server.add(said, func(_ byte, head []byte, length int) {
+	t.waits = true
+	t.answers.add(said, func(_ byte, head []byte, length int) {
 		flags, ends := status(head, length)
+		fails := length > 0 && head[0] == 0xff
 		if !t.loggedIn {
 			t.loggedIn = ends && head[0] == 0x00
 		}
 		if ends && !t.prepared { // the answer to that begins with a packet of another form
 			t.open = flags&inTransaction != 0
 		}
-		t.waits = !ends && (len(head) == 0 || head[0] != 0xff)
+		t.prepared = t.prepared && !fails
+		t.waits = !ends && !fails
 	})
-	t.waits = t.waits || t.server.partial()
+	t.waits = t.waits || t.answers.partial()
+	return t.begin()
 }
 
-// quiet says whether nothing is under way, and nothing was said for a while.
-func (t *talk) quiet(while time.Duration) bool {
+func (t *talk) begin() bool {
+	if t.ended {
+		return false
+	}
+	t.passing++
+	return true
+}
+
+// passed takes note that what was said has been passed on.
+func (t *talk) passed() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.loggedIn && !t.waits && !t.prepared && !t.open && time.Since(t.last) > while
+	t.passing--
+	t.last = time.Now()
 }
 
-// status is the state of a server in a packet that may end an answer, OK or EOF
-// (https://mariadb.com/docs/server/reference/clientserver-protocol/4-server-response-packets/ok_packet). A row may look like one; the packet
-// that ends the rows follows it.
+// end ends the talk if nothing is under way, and nothing was said for a while. It says whether it has.
+func (t *talk) end(while time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = t.ended || t.quiet(while)
+	return t.ended
+}
+
+// quiet is what end asks, with mu locked.
+func (t *talk) quiet(while time.Duration) bool {
+	return t.loggedIn && !t.waits && !t.prepared && !t.open && t.passing == 0 && time.Since(t.last) > while
+}
+
+// busy says whether somebody who has logged in has something under way.
+func (t *talk) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.ended && t.loggedIn && (t.waits || t.prepared || t.open)
+}
+
+// status is the state of a server in a packet that ends an answer, OK or EOF
+// (https://mariadb.com/docs/server/reference/clientserver-protocol/4-server-response-packets/ok_packet).
 func status(head []byte, length int) (flags uint16, ends bool) {
 	switch {
 	case length == 5 && len(head) == 5 && head[0] == 0xfe:

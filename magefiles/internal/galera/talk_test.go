@@ -26,10 +26,13 @@ func TestNothingIsUnderWayBetweenTransactions(t *testing.T) {
 		empty    = "<4 \x00" // a text without letters
 		end      = "<5 \xfe\x00\x00\x02\x00"
 		endOpen  = "<5 \xfe\x00\x00\x03\x00"
+		endNow   = "<5 \xfe\x00\x00\x02\x00\x00\x00" // the form of most clients
+		endNowIn = "<5 \xfe\x00\x00\x03\x00\x00\x00"
 		failed   = "<1 \xff\x51\x04no"
 		prepare  = ">0 \x16SELECT ?"
 		prepared = "<1 \x00\x01\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"
 		execute  = ">0 \x17\x01"
+		data     = ">0 \x18\x01\x00\x00\x00\x00\x00long"
 		closes   = ">0 \x19\x01\x00\x00\x00"
 	)
 	in := []string{greeting, login, ok}
@@ -48,6 +51,11 @@ func TestNothingIsUnderWayBetweenTransactions(t *testing.T) {
 		"rows":                        {append(in, query, columns, column, end, row), false},
 		"an answer":                   {append(in, query, columns, column, end, row, end), true},
 		"an empty text":               {append(in, query, columns, column, end, empty, end), true},
+		"an answer in another form":   {append(in, query, columns, column, row, endNow), true},
+		"that in a transaction":       {append(in, begin, opened, query, columns, column, row, endNowIn), false},
+		"a statement without columns": {append(in, prepare, prepared), false},
+		"a statement that is wrong":   {append(in, prepare, failed), true},
+		"data for a statement":        {append(in, prepare, prepared, column, end, data), false},
 		"an error":                    {append(in, query, failed), true},
 		"a transaction":               {append(in, begin, opened), false},
 		"an error in a transaction":   {append(in, begin, opened, query, failed), false},
@@ -71,6 +79,10 @@ func TestNothingIsUnderWayBetweenTransactions(t *testing.T) {
 					} else {
 						talk.clientSays(bytes[:n])
 					}
+					if talk.quiet(-1) {
+						t.Errorf("%s: nothing is under way though %q is not passed on", name, packet)
+					}
+					talk.passed()
 					bytes = bytes[n:]
 					if len(bytes) > 0 && talk.quiet(-1) {
 						t.Errorf("%s: in the middle of %q nothing is under way", name, packet)
@@ -84,6 +96,25 @@ func TestNothingIsUnderWayBetweenTransactions(t *testing.T) {
 				t.Errorf("%s: it was used just now", name)
 			}
 		}
+	}
+}
+
+func TestNothingIsPassedOnAfterTheEnd(t *testing.T) {
+	var talk talk
+	if talk.end(-1) {
+		t.Error("it ends before the login")
+	}
+	for _, said := range []string{"\x05\x00\x00\x00\x0a10.1", "\x07\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00"} {
+		if !talk.serverSays([]byte(said)) {
+			t.Errorf("%q is not passed on", said)
+		}
+		talk.passed()
+	}
+	if talk.busy() || !talk.end(-1) {
+		t.Error("it does not end after the login")
+	}
+	if talk.clientSays([]byte("\x02\x00\x00\x00\x03Q")) {
+		t.Error("a query is passed on after the end")
 	}
 }
 
@@ -125,10 +156,8 @@ func TestBothNamesOfAVariableAreKnown(t *testing.T) {
 		"\x2a\x00\x00\x00\x03SET autocommit = 1":                         "\x2a\x00\x00\x00\x03SET autocommit = 1",
 		"\x2a":                                                           "\x2a",
 	} {
-		packet := []byte(given)
-		rename(packet)
-		if string(packet) != want {
-			t.Errorf("%q becomes %q", given, packet)
+		if got := string(rename([]byte(given))); got != want {
+			t.Errorf("%q becomes %q", given, got)
 		}
 	}
 }
