@@ -104,6 +104,10 @@ keys:
 	}
 	k.serveIngress(o, map[string]*url.URL{"kms." + hosts: machine.kms(r), "s3." + hosts: machine.s3(r, objects)})
 	k.move("overlay")
+	bucket := filepath.Join(objects, "attestations")
+	if here, there := attestations(t, machine.config.Data("rekor-attestations")), attestations(t, bucket); here == 0 || there != here {
+		t.Errorf("of the machine's %d attestations %d are in the bucket", here, there)
+	}
 
 	k.client()
 	for name := range k.config.Cluster.URLs {
@@ -122,7 +126,11 @@ keys:
 		t.Errorf("clients have signed in at %s", got)
 	}
 	k.signsByNames()
-	k.attests(objects)
+	before := attestations(t, bucket)
+	k.attest(k.newImage(k.config.PublicURL(config.Registry), "registry."+hosts+"/example"))
+	if after := attestations(t, bucket); after != before+1 {
+		t.Errorf("the bucket had %d attestations, and has %d", before, after)
+	}
 	k.kubectl("delete", "namespace", k.namespace, "--wait=false")
 }
 
@@ -172,27 +180,14 @@ func (s *stack) s3(r rig, folder string) *url.URL {
 	return &url.URL{Scheme: "http", Host: "127.0.0.1:7070"}
 }
 
-// attests checks that the machine's attestations are in the bucket, and that one that is made in the cluster comes there.
-func (k *kubernetes) attests(objects string) {
-	k.t.Helper()
-	stored := func(folder string) int {
-		k.t.Helper()
-		all, err := os.ReadDir(folder)
-		if err != nil {
-			k.t.Fatal(err)
-		}
-		// A folder has a second file for each, with its type.
-		return len(slices.DeleteFunc(all, func(one os.DirEntry) bool { return strings.HasSuffix(one.Name(), ".attrs") }))
+// attestations counts those in a folder, which has a second file for each, with its type, unless it is that of a server of buckets.
+func attestations(t *testing.T, folder string) int {
+	t.Helper()
+	all, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
 	}
-	bucket := filepath.Join(objects, "attestations")
-	before := stored(k.machine.config.Data("rekor-attestations"))
-	if got := stored(bucket); before == 0 || got != before {
-		k.t.Errorf("of the machine's %d attestations %d are in the bucket", before, got)
-	}
-	k.attest(k.newImage(k.config.PublicURL(config.Registry), "registry."+hosts+"/example"))
-	if after := stored(bucket); after != before+1 {
-		k.t.Errorf("the bucket had %d attestations, and has %d", before, after)
-	}
+	return len(slices.DeleteFunc(all, func(one os.DirEntry) bool { return strings.HasSuffix(one.Name(), ".attrs") }))
 }
 
 // attest attests an image, in the form of entry whose attestations Rekor keeps.
