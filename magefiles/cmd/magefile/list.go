@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/magefile/mage/mage"
 	"github.com/magefile/mage/parse"
@@ -24,6 +27,11 @@ func list(root, gocmd string) (targets.List, error) {
 		files[i] = filepath.Base(file)
 	}
 	info, err := parse.PrimaryPackage(gocmd, folder, files, false)
+	// Another mage that compiles meanwhile has a file there for a moment.
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 20; tries++ {
+		time.Sleep(100 * time.Millisecond)
+		info, err = parse.PrimaryPackage(gocmd, folder, files, false)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the targets of %s: %w", folder, err)
 	}
